@@ -1,1 +1,67 @@
-//! kernels
+//! Packed weight formats and sparse kernels on plain slices.
+//!
+//! In: the positions and values of the weights that survived pruning, as they lie in a packed ONNX file or come from
+//! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
+//! weights: [`conv::SparseConv`] and [`gemv::SparseLinear`], both on planar (CHW) activations.
+//!
+//! ```
+//! use sentei_kernels::conv::{ConvGeometry, SparseConv};
+//! use sentei_kernels::packed::{ByteBudget, Encoding, Packed, Values, nonzeros};
+//! use sentei_kernels::Activation;
+//!
+//! // one 3x3 filter with two non-zeros: the centre and its right neighbour
+//! let dense = [0.0, 0.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0, 0.0];
+//! let (positions, values) = nonzeros(&dense);
+//! let packed = Packed::encode(&[1, 1, 3, 3], Encoding::Gap4, &positions, Values::F32(values), None)?;
+//! packed.validate(&mut ByteBudget::default())?;
+//!
+//! let geometry = ConvGeometry { pads: [1, 1, 1, 1], ..ConvGeometry::new(1, [1, 3], 1, [3, 3]) };
+//! let conv = SparseConv::prepare(geometry, packed.iter(), Some(&[-5.0]))?;
+//! let (mut y, mut scratch) = ([0.0; 3], vec![0.0; conv.scratch_len()]);
+//! conv.run(&[1.0, 2.0, 3.0], &mut y, None, Activation::Relu, &mut scratch);
+//! assert_eq!(y, [0.0, 2.0, 1.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! **Invariants**
+//! - No tensors, graphs, models, files or threads; no dependency on another room.
+//! - `run` never allocates and gives the same bits however the caller cuts the pixels or the batch.
+//! - A packed tensor that passed [`packed::Packed::validate`] decodes without panic, inside the byte budget.
+//! - Hostile bytes meet `packed` only; kernels get weights that were checked there. `unsafe` stands only in the
+//!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share and the safe wrapper of each table.
+
+pub mod conv;
+pub mod gemv;
+pub mod packed;
+pub mod spmm;
+
+mod activation;
+mod error;
+
+pub use activation::Activation;
+pub use error::KernelError;
+
+/// Checks that flat indices are strictly increasing and below `len`.
+fn ordered(nonzeros: impl IntoIterator<Item = (u32, f32)>, len: usize) -> Result<Vec<(u32, f32)>, KernelError> {
+    let mut previous: Option<u32> = None;
+    let check = |(index, value): (u32, f32)| {
+        if index as usize >= len {
+            return Err(KernelError::IndexOutside { index, len });
+        }
+        if let Some(previous) = previous.filter(|previous| *previous >= index) {
+            return Err(KernelError::IndexOrder { previous, index });
+        }
+        previous = Some(index);
+        Ok((index, value))
+    };
+    nonzeros.into_iter().map(check).collect()
+}
+
+/// A bias of the right length; zeros where the layer has none.
+fn bias_or_zeros(bias: Option<&[f32]>, outputs: usize) -> Result<Vec<f32>, KernelError> {
+    match bias {
+        None => Ok(vec![0.0; outputs]),
+        Some(bias) if bias.len() == outputs => Ok(bias.to_vec()),
+        Some(bias) => Err(KernelError::BiasLength { expected: outputs, found: bias.len() }),
+    }
+}

@@ -1,0 +1,62 @@
+//! Why a layer cannot be prepared for the sparse kernels.
+
+/// A geometry or weight list that does not describe a layer; found while preparing, never while running.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum KernelError {
+    /// A size, stride or dilation that must be at least 1 is 0.
+    #[error("{what} is 0, expected at least 1")]
+    Zero {
+        /// Which field.
+        what: &'static str,
+    },
+    /// Channels do not divide into the groups.
+    #[error("{channels} {what} do not divide into {groups} groups")]
+    Groups {
+        /// `input channels` or `output channels`.
+        what: &'static str,
+        /// How many there are.
+        channels: usize,
+        /// Number of groups.
+        groups: usize,
+    },
+    /// The dilated kernel is larger than the padded input.
+    #[error("kernel of {extent} {axis} does not fit into the padded input of {available}")]
+    KernelTooLarge {
+        /// `rows` or `columns`.
+        axis: &'static str,
+        /// Extent of the dilated kernel.
+        extent: usize,
+        /// Extent of the padded input.
+        available: usize,
+    },
+    /// A plane or weight would need more than 32-bit offsets.
+    #[error("{what} has more elements than 32-bit offsets can address")]
+    TooLarge {
+        /// Which buffer.
+        what: &'static str,
+    },
+    /// A weight index lies outside the weight tensor.
+    #[error("weight index {index} lies outside the {len} weights of the layer")]
+    IndexOutside {
+        /// The index.
+        index: u32,
+        /// Weights of the dense layer.
+        len: usize,
+    },
+    /// Weight indices are not strictly increasing.
+    #[error("weight index {index} does not follow {previous}, expected row-major order")]
+    IndexOrder {
+        /// The index before it.
+        previous: u32,
+        /// The index that breaks the order.
+        index: u32,
+    },
+    /// Not one bias per output.
+    #[error("{found} bias values for {expected} outputs")]
+    BiasLength {
+        /// Outputs of the layer.
+        expected: usize,
+        /// Values found.
+        found: usize,
+    },
+}

@@ -1,0 +1,113 @@
+//! NEON (aarch64): 4 lanes, tiles of up to 16 of the 32 registers, partial vectors lane by lane.
+
+use std::arch::aarch64::*;
+
+use crate::Activation;
+
+const LANES: usize = 4;
+type Vector = float32x4_t;
+type Tail = usize;
+
+pub(super) fn available() -> bool {
+    std::arch::is_aarch64_feature_detected!("neon")
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn splat(value: f32) -> Vector {
+    vdupq_n_f32(value)
+}
+
+/// # Safety
+/// Four elements are readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load(at: *const f32) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { vld1q_f32(at) }
+}
+
+/// # Safety
+/// Four elements are writable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn store(at: *mut f32, vector: Vector) {
+    // SAFETY: by this function's contract.
+    unsafe { vst1q_f32(at, vector) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn tail(lanes: usize) -> Tail {
+    lanes
+}
+
+/// # Safety
+/// The first `tail` (1 to 4) elements are readable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn load_tail(at: *const f32, tail: Tail) -> Vector {
+    // SAFETY: lane `i` is read only where `i < tail`, which this function's contract allows.
+    unsafe {
+        let mut vector = vld1q_lane_f32::<0>(at, vdupq_n_f32(0.0));
+        if tail > 1 {
+            vector = vld1q_lane_f32::<1>(at.add(1), vector);
+        }
+        if tail > 2 {
+            vector = vld1q_lane_f32::<2>(at.add(2), vector);
+        }
+        if tail > 3 {
+            vector = vld1q_lane_f32::<3>(at.add(3), vector);
+        }
+        vector
+    }
+}
+
+/// # Safety
+/// The first `tail` (1 to 4) elements are writable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "neon")]
+unsafe fn store_tail(at: *mut f32, tail: Tail, vector: Vector) {
+    // SAFETY: lane `i` is written only where `i < tail`, which this function's contract allows.
+    unsafe {
+        vst1q_lane_f32::<0>(at, vector);
+        if tail > 1 {
+            vst1q_lane_f32::<1>(at.add(1), vector);
+        }
+        if tail > 2 {
+            vst1q_lane_f32::<2>(at.add(2), vector);
+        }
+        if tail > 3 {
+            vst1q_lane_f32::<3>(at.add(3), vector);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn add(a: Vector, b: Vector) -> Vector {
+    vaddq_f32(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
+    vfmaq_f32(sum, a, b)
+}
+
+/// `fmax`/`fmin` of aarch64 return NaN when either operand is NaN.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
+    match activation {
+        Activation::None => x,
+        Activation::Relu => vmaxq_f32(splat(0.0), x),
+        Activation::Clip { min, max } => vminq_f32(splat(max), vmaxq_f32(splat(min), x)),
+        Activation::HardSwish => {
+            let gate = vaddq_f32(vmulq_f32(x, splat(1.0 / 6.0)), splat(0.5));
+            vmulq_f32(x, vminq_f32(splat(1.0), vmaxq_f32(splat(0.0), gate)))
+        }
+    }
+}
+
+super::tiles::spmm_tiles!("neon", [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16], 16);
