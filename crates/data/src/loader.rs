@@ -1,0 +1,279 @@
+//! Batches for training and evaluation, made one step ahead on a thread of their own.
+
+use crate::augment::Augment;
+use crate::dataset::{Dataset, Split};
+use crate::draws::{Draws, derive_seed};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::thread::JoinHandle;
+
+/// Batches that may wait, finished, for the consumer.
+const PREFETCH: usize = 3;
+
+/// Per-channel standardisation of `pixel / 255`: `(value - mean) / std`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Normalise {
+    /// Mean per channel, of `pixel / 255`.
+    pub mean: Vec<f32>,
+    /// Standard deviation per channel, of `pixel / 255`; above 0.
+    pub std: Vec<f32>,
+}
+
+impl Normalise {
+    /// Mean and deviation of one split, normally [`Split::Train`].
+    pub fn of(dataset: &Dataset, split: Split) -> Normalise {
+        let (mean, std) = dataset.mean_std(split);
+        Normalise { mean, std }
+    }
+
+    /// Standardises values in place; `values` is `[channels, height, width]` of one image, already divided by 255.
+    ///
+    /// # Panics
+    /// When `values` does not divide into one plane per channel.
+    pub fn apply(&self, values: &mut [f32]) {
+        assert_eq!(values.len() % self.mean.len(), 0, "one mean per channel");
+        let plane = values.len() / self.mean.len();
+        for ((values, mean), std) in values.chunks_exact_mut(plane.max(1)).zip(&self.mean).zip(&self.std) {
+            for value in values {
+                *value = (*value - mean) / std;
+            }
+        }
+    }
+
+    /// One image, `[channels, height, width]` bytes, as network input.
+    pub fn image(&self, pixels: &[u8]) -> Vec<f32> {
+        let mut values: Vec<f32> = pixels.iter().map(|&p| f32::from(p) / 255.0).collect();
+        self.apply(&mut values);
+        values
+    }
+}
+
+/// In which order samples come. Nothing else decides it: not threads, not timing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As in the index list.
+    Sequential,
+    /// Shuffled anew in each epoch.
+    Shuffled {
+        /// Seed of the run or of its loader.
+        seed: u64,
+        /// Epoch, counted from 0.
+        epoch: u64,
+    },
+}
+
+/// Some samples, ready for the network.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// Standardised values, `[sample, channel, row, column]`.
+    pub images: Vec<f32>,
+    /// Class per sample.
+    pub labels: Vec<u32>,
+    /// Index of each sample in its data set.
+    pub indices: Vec<usize>,
+}
+
+/// Iterator over [`Batch`]es; made by [`batches`]. Dropping it stops its thread.
+pub struct Loader {
+    batches: Option<Receiver<Batch>>,
+    thread: Option<JoinHandle<()>>,
+    samples_left: usize,
+    batch_size: usize,
+}
+
+/// Starts to make batches of `indices` in the background.
+///
+/// The last batch may be short; [`Loader::drop_last`] leaves it out. Augmentation draws from the seed and epoch of
+/// `order` and the sample's index; with [`Order::Sequential`] seed and epoch count as 0.
+///
+/// # Panics
+/// When `batch_size` is 0, an index is outside the data set, or `normalise` has not one mean and one
+/// deviation per channel.
+pub fn batches(
+    dataset: &Arc<Dataset>,
+    indices: &[usize],
+    batch_size: usize,
+    order: Order,
+    augment: Option<&Augment>,
+    normalise: &Normalise,
+) -> Loader {
+    assert!(batch_size > 0, "a batch holds at least one sample");
+    assert!(indices.iter().all(|&i| i < dataset.len()), "an index is outside the data set");
+    assert_eq!(normalise.mean.len(), dataset.channels, "one mean per channel");
+    assert_eq!(normalise.std.len(), dataset.channels, "one deviation per channel");
+    let (seed, epoch) = match order {
+        Order::Sequential => (0, 0),
+        Order::Shuffled { seed, epoch } => (seed, epoch),
+    };
+    let mut indices = indices.to_vec();
+    if order != Order::Sequential {
+        Draws::new(derive_seed(seed, "shuffle", &epoch.to_string()), 0).shuffle(&mut indices);
+    }
+    let samples_left = indices.len();
+    let maker = Maker {
+        dataset: Arc::clone(dataset),
+        augment: augment.copied().unwrap_or_default(),
+        normalise: normalise.clone(),
+        seed,
+        epoch,
+    };
+    let (sender, receiver) = sync_channel(PREFETCH);
+    let thread = std::thread::spawn(move || {
+        for chunk in indices.chunks(batch_size) {
+            // The consumer is gone: nobody wants the rest.
+            if sender.send(maker.batch(chunk)).is_err() {
+                return;
+            }
+        }
+    });
+    Loader { batches: Some(receiver), thread: Some(thread), samples_left, batch_size }
+}
+
+struct Maker {
+    dataset: Arc<Dataset>,
+    augment: Augment,
+    normalise: Normalise,
+    seed: u64,
+    epoch: u64,
+}
+
+impl Maker {
+    fn batch(&self, indices: &[usize]) -> Batch {
+        let data = &self.dataset;
+        let mut images = vec![0.0; indices.len() * data.image_len()];
+        for (&index, out) in indices.iter().zip(images.chunks_exact_mut(data.image_len().max(1))) {
+            let variation = self.augment.draw(self.seed, self.epoch, index);
+            variation.apply(data.image(index), data.height, data.width, out);
+            self.normalise.apply(out);
+        }
+        let labels = indices.iter().map(|&index| data.labels[index]).collect();
+        Batch { images, labels, indices: indices.to_vec() }
+    }
+}
+
+impl Loader {
+    /// Leaves out a last batch that is not full, so that batch statistics keep their size.
+    pub fn drop_last(mut self) -> Self {
+        self.samples_left -= self.samples_left % self.batch_size;
+        self
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        if self.samples_left == 0 {
+            return None;
+        }
+        let batch = self.batches.as_ref()?.recv().ok()?;
+        self.samples_left = self.samples_left.saturating_sub(batch.labels.len());
+        Some(batch)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.samples_left.div_ceil(self.batch_size);
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Loader {}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Closing the channel first is what lets a waiting thread end.
+        self.batches.take();
+        if let Some(thread) = self.thread.take() {
+            // A panic of that thread has been printed; dropping must not panic again.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ramp(samples: usize) -> Arc<Dataset> {
+        Arc::new(Dataset {
+            name: "ramp".into(),
+            classes: vec!["even".into(), "odd".into()],
+            channels: 1,
+            height: 2,
+            width: 2,
+            images: (0..samples * 4).map(|v| v as u8).collect(),
+            labels: (0..samples).map(|v| (v % 2) as u32).collect(),
+            sample_names: (0..samples).map(|v| v.to_string()).collect(),
+            splits: vec![Split::Train; samples],
+            notes: vec![],
+        })
+    }
+
+    fn plain() -> Normalise {
+        Normalise { mean: vec![0.0], std: vec![1.0] }
+    }
+
+    fn order_of(seed: u64, epoch: u64, batch_size: usize) -> Vec<usize> {
+        let data = ramp(23);
+        let all: Vec<usize> = (0..23).collect();
+        let order = Order::Shuffled { seed, epoch };
+        batches(&data, &all, batch_size, order, None, &plain()).flat_map(|batch| batch.indices).collect()
+    }
+
+    #[test]
+    fn order_depends_on_seed_and_epoch_and_not_on_the_batch_size() {
+        assert_eq!(order_of(1, 0, 4), order_of(1, 0, 7));
+        assert_ne!(order_of(1, 0, 4), order_of(1, 1, 4));
+        assert_ne!(order_of(1, 0, 4), order_of(2, 0, 4));
+        let mut sorted = order_of(1, 0, 4);
+        sorted.sort_unstable();
+        assert_eq!(sorted, (0..23).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_last_short_batch_is_kept_or_dropped_as_asked() {
+        let data = ramp(7);
+        let sizes = |loader: Loader| (loader.len(), loader.map(|b| b.labels.len()).collect::<Vec<_>>());
+        let make = || batches(&data, &[0, 1, 2, 3, 4], 2, Order::Sequential, None, &plain());
+        assert_eq!(sizes(make()), (3, vec![2, 2, 1]));
+        assert_eq!(sizes(make().drop_last()), (2, vec![2, 2]));
+        assert_eq!(sizes(batches(&data, &[], 2, Order::Sequential, None, &plain())), (0, vec![]));
+    }
+
+    #[test]
+    fn values_are_standardised_pixels_with_their_labels() {
+        let data = ramp(3);
+        let normalise = Normalise { mean: vec![0.5], std: vec![0.25] };
+        let batch = batches(&data, &[2, 1], 8, Order::Sequential, None, &normalise).next().unwrap();
+        assert_eq!((batch.labels, batch.indices), (vec![0, 1], vec![2, 1]));
+        assert_eq!(batch.images[0], (8.0f32 / 255.0 - 0.5) / 0.25);
+        assert_eq!(batch.images[4..], normalise.image(data.image(1)));
+    }
+
+    #[test]
+    fn augmented_samples_do_not_depend_on_who_shares_their_batch() {
+        let data = ramp(20);
+        let augment = Augment { flip_horizontal: true, shift: 1, contrast: 0.3, ..Augment::default() };
+        let values_of = |indices: &[usize], size| {
+            let order = Order::Shuffled { seed: 9, epoch: 3 };
+            batches(&data, indices, size, order, Some(&augment), &plain())
+                .flat_map(|b| {
+                    b.indices.clone().into_iter().zip(b.images.chunks(4).map(<[f32]>::to_vec).collect::<Vec<_>>())
+                })
+                .find(|(index, _)| *index == 5)
+        };
+        let all: Vec<usize> = (0..20).collect();
+        assert!(values_of(&all, 3).is_some());
+        assert_eq!(values_of(&all, 3), values_of(&[5, 6], 2));
+    }
+
+    #[test]
+    fn dropping_a_loader_early_ends_its_thread() {
+        let data = ramp(60);
+        let all: Vec<usize> = (0..60).collect();
+        let mut loader = batches(&data, &all, 1, Order::Sequential, None, &plain());
+        loader.next();
+        drop(loader);
+        assert_eq!(Arc::strong_count(&data), 1);
+    }
+}
