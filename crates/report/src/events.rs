@@ -188,11 +188,7 @@ pub struct JsonLines<W: Write> {
 impl<W: Write> JsonLines<W> {
     /// Starts the clock and writes to `out`.
     pub fn new(out: W) -> Self {
-        Self {
-            out,
-            started: Instant::now(),
-            error: None,
-        }
+        Self { out, started: Instant::now(), error: None }
     }
 
     /// The writer, or the first error; after an error nothing more was written.
@@ -208,10 +204,7 @@ impl<W: Write> JsonLines<W> {
 
     fn write_line(&mut self, event: &Event) -> io::Result<()> {
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let mut line = serde_json::to_vec(&Line {
-            elapsed_ms,
-            event: event.clone(),
-        })?;
+        let mut line = serde_json::to_vec(&Line { elapsed_ms, event: event.clone() })?;
         line.push(b'\n');
         self.out.write_all(&line)?;
         self.out.flush()
@@ -232,10 +225,7 @@ mod tests {
     use super::*;
 
     fn started() -> Event {
-        Event::PhaseStarted {
-            phase: "train".into(),
-            planned: Some(3),
-        }
+        Event::PhaseStarted { phase: "train".into(), planned: Some(3) }
     }
 
     fn epoch() -> Event {
@@ -257,39 +247,16 @@ mod tests {
         let mut sink = JsonLines::new(Vec::new());
         sink.emit(&started());
         sink.emit(&epoch());
-        sink.emit(&Event::Warning {
-            warning: Warning::ClockUnknown,
-        });
+        sink.emit(&Event::Warning { warning: Warning::ClockUnknown });
         let text = String::from_utf8(sink.finish().unwrap()).unwrap();
-        let events: Vec<Event> = text
-            .lines()
-            .map(|line| serde_json::from_str::<Line>(line).unwrap().event)
-            .collect();
-        assert_eq!(
-            events,
-            [
-                started(),
-                epoch(),
-                Event::Warning {
-                    warning: Warning::ClockUnknown
-                }
-            ]
-        );
-        assert!(
-            text.lines()
-                .next()
-                .unwrap()
-                .contains(r#""event":"phase_started","phase":"train","planned":3"#)
-        );
+        let events: Vec<Event> = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap().event).collect();
+        assert_eq!(events, [started(), epoch(), Event::Warning { warning: Warning::ClockUnknown }]);
+        assert!(text.lines().next().unwrap().contains(r#""event":"phase_started","phase":"train","planned":3"#));
     }
 
     #[test]
     fn progress_reaches_a_tee_but_not_the_file() {
-        let progress = Event::Progress {
-            phase: "train".into(),
-            step: 1,
-            steps: 9,
-        };
+        let progress = Event::Progress { phase: "train".into(), step: 1, steps: 9 };
         let mut tee = Tee(JsonLines::new(Vec::new()), Vec::new());
         tee.emit(&progress);
         assert_eq!(tee.1, [progress]);

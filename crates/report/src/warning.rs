@@ -116,70 +116,32 @@ impl Warning {
     /// What was seen.
     pub fn seen(&self) -> String {
         match self {
-            Self::FirstRunSlow {
-                model,
-                first_ms,
-                median_ms,
-            } => format!(
+            Self::FirstRunSlow { model, first_ms, median_ms } => format!(
                 "{model}: the first run took {first_ms:.2} ms, {:.1} times the median of {median_ms:.2} ms",
                 first_ms / median_ms
             ),
-            Self::Outliers {
-                model,
-                outliers,
-                samples,
-                worst_ms,
-                median_ms,
-            } => format!(
+            Self::Outliers { model, outliers, samples, worst_ms, median_ms } => format!(
                 "{model}: {outliers} of {samples} samples are outliers (slowest {worst_ms:.2} ms, median {median_ms:.2} ms)"
             ),
-            Self::Throttling {
-                model,
-                early_ms,
-                late_ms,
-            } => {
-                format!(
-                    "{model}: latency rose from {early_ms:.2} ms to {late_ms:.2} ms during the measurement"
-                )
+            Self::Throttling { model, early_ms, late_ms } => {
+                format!("{model}: latency rose from {early_ms:.2} ms to {late_ms:.2} ms during the measurement")
             }
             Self::ClockUnknown => "the frequency governor of this machine cannot be read".into(),
             Self::ClockScaling { governor } => format!("the frequency governor is `{governor}`"),
-            Self::TooFewRuns {
-                model,
-                samples,
-                needed,
-            } => {
+            Self::TooFewRuns { model, samples, needed } => {
                 format!("{model}: {samples} samples, percentiles need {needed}")
             }
-            Self::SmallSplit {
-                split,
-                samples,
-                points,
-            } => {
-                format!(
-                    "split `{split}` has {samples} samples: an accuracy on it is known to ±{points:.1} points"
-                )
+            Self::SmallSplit { split, samples, points } => {
+                format!("split `{split}` has {samples} samples: an accuracy on it is known to ±{points:.1} points")
             }
-            Self::FewSamples {
-                class,
-                split,
-                samples,
-            } => {
+            Self::FewSamples { class, split, samples } => {
                 format!("class `{class}` has {samples} samples in split `{split}`")
             }
-            Self::Imbalance {
-                largest,
-                largest_samples,
-                smallest,
-                smallest_samples,
-            } => format!(
-                "class `{largest}` has {largest_samples} samples, class `{smallest}` only {smallest_samples}"
-            ),
+            Self::Imbalance { largest, largest_samples, smallest, smallest_samples } => {
+                format!("class `{largest}` has {largest_samples} samples, class `{smallest}` only {smallest_samples}")
+            }
             Self::FalseAlarmUnresolved { rate, ok_samples } => {
-                format!(
-                    "a false-alarm rate of {:.1} % was asked of {ok_samples} good samples",
-                    rate * 100.0
-                )
+                format!("a false-alarm rate of {:.1} % was asked of {ok_samples} good samples", rate * 100.0)
             }
             Self::LossNotFinite { phase, epoch } => {
                 format!("the loss is not a finite number in epoch {epoch} of phase `{phase}`")
@@ -192,15 +154,10 @@ impl Warning {
     pub fn why(&self) -> String {
         match self {
             Self::FirstRunSlow { .. } => {
-                "one-off work would distort a mean, and the first part on the line waits longer"
-                    .into()
+                "one-off work would distort a mean, and the first part on the line waits longer".into()
             }
-            Self::Outliers { .. } => {
-                "something else used the machine, so high percentiles are not the model's".into()
-            }
-            Self::Throttling { .. } => {
-                "the clock probably dropped with heat, so later models look slower".into()
-            }
+            Self::Outliers { .. } => "something else used the machine, so high percentiles are not the model's".into(),
+            Self::Throttling { .. } => "the clock probably dropped with heat, so later models look slower".into(),
             Self::ClockUnknown => "a clock that changes during the run shifts every latency".into(),
             Self::ClockScaling { .. } => {
                 "the clock follows the load, so short runs look slower than steady work".into()
@@ -208,9 +165,7 @@ impl Warning {
             Self::TooFewRuns { .. } => "one slow run moves the high percentiles".into(),
             Self::SmallSplit { .. } => "smaller differences than that cannot be seen on it".into(),
             Self::FewSamples { .. } => "its recall has a wide interval, see the table".into(),
-            Self::Imbalance { .. } => {
-                "plain accuracy hides the rare class: read balanced accuracy and recall".into()
-            }
+            Self::Imbalance { .. } => "plain accuracy hides the rare class: read balanced accuracy and recall".into(),
             Self::FalseAlarmUnresolved { .. } => {
                 "no false alarm at all can be allowed, so the recall is a lower bound".into()
             }
@@ -228,9 +183,7 @@ impl Warning {
             Self::ClockUnknown => "compare ratios of one run, not milliseconds of two",
             Self::ClockScaling { .. } => "set the `performance` governor, or raise --warmup",
             Self::TooFewRuns { .. } => "raise --rounds",
-            Self::SmallSplit { .. } => {
-                "give the split more images, or train with several --seed values"
-            }
+            Self::SmallSplit { .. } => "give the split more images, or train with several --seed values",
             Self::FewSamples { .. } => "collect more images of it",
             Self::Imbalance { .. } => return None,
             Self::FalseAlarmUnresolved { .. } => "collect more good images",
@@ -257,11 +210,7 @@ mod tests {
 
     #[test]
     fn display_says_seen_why_and_flag() {
-        let warning = Warning::TooFewRuns {
-            model: "a.onnx".into(),
-            samples: 5,
-            needed: 30,
-        };
+        let warning = Warning::TooFewRuns { model: "a.onnx".into(), samples: 5, needed: 30 };
         assert_eq!(
             warning.to_string(),
             "a.onnx: 5 samples, percentiles need 30; one slow run moves the high percentiles (raise --rounds)"
@@ -270,11 +219,7 @@ mod tests {
 
     #[test]
     fn a_warning_without_a_flag_ends_after_the_reason() {
-        let warning = Warning::Note {
-            seen: "s".into(),
-            why: "w".into(),
-            help: None,
-        };
+        let warning = Warning::Note { seen: "s".into(), why: "w".into(), help: None };
         assert_eq!(warning.to_string(), "s; w");
     }
 }
