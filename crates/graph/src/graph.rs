@@ -105,12 +105,7 @@ impl Graph {
     ///
     /// # Errors
     /// [`GraphError::Duplicate`] when the name is taken.
-    pub fn add_node(
-        &mut self,
-        name: &str,
-        op: impl Into<Op>,
-        inputs: &[ValueId],
-    ) -> Result<ValueId, GraphError> {
+    pub fn add_node(&mut self, name: &str, op: impl Into<Op>, inputs: &[ValueId]) -> Result<ValueId, GraphError> {
         let output = self.add_value(name)?;
         self.nodes.push(Node { op: op.into(), inputs: inputs.to_vec(), output });
         Ok(output)

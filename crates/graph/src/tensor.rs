@@ -54,11 +54,7 @@ impl Tensor {
     /// When `data.len()` is not the product of `shape`: that is a bug of the caller.
     pub fn new(shape: impl Into<Vec<usize>>, data: Vec<f32>) -> Self {
         let shape = shape.into();
-        assert_eq!(
-            Some(data.len()),
-            Fact::new(shape.clone()).elements(),
-            "tensor data does not fill shape {shape:?}"
-        );
+        assert_eq!(Some(data.len()), Fact::new(shape.clone()).elements(), "tensor data does not fill shape {shape:?}");
         Tensor { shape, data }
     }
 
