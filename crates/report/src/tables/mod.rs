@@ -1,0 +1,11 @@
+//! The tables of a report, each a function of the record. A table without rows means there is nothing to say.
+
+mod cost;
+mod quality;
+mod run;
+mod verdict;
+
+pub use cost::{bench, latency, layers, memory, memory_definitions, size};
+pub use quality::{confusion, false_alarms, flips, recall, sensitivity, variants};
+pub use run::{dataset, environment, equivalence, files, gate, phases};
+pub use verdict::verdict;
