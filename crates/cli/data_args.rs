@@ -1,0 +1,167 @@
+//! Flags that say which images: shared by every verb that reads a data set.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sentei_data::{Dataset, InspectionSpec, ReadOptions, SplitRatios};
+use serde::{Deserialize, Serialize};
+
+/// What `--data` says when the built-in generator is meant.
+pub const EMBEDDED: &str = "embedded";
+
+/// The `[data]` table of a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DataRecipe {
+    /// `embedded`, or a folder, archive or IDX file.
+    pub source: String,
+    /// Height and width to resize to; absent keeps the images' own size.
+    pub size: Option<[usize; 2]>,
+    /// 1 grey, 3 RGB; absent keeps what is stored.
+    pub channels: Option<usize>,
+    /// CSV that assigns train, val and test.
+    pub split_file: Option<PathBuf>,
+    /// Fraction of training images drawn for validation when nothing assigns it.
+    pub val: f64,
+    /// Fraction drawn for the test split when nothing assigns it.
+    pub test: f64,
+    /// Seed of the generator and of drawn splits; apart from the run's seed, so that repeated runs see the same samples.
+    pub seed: u64,
+    /// Class that means "no defect"; absent looks for one called ok, good, free or the like.
+    pub ok_class: Option<String>,
+}
+
+impl Default for DataRecipe {
+    fn default() -> Self {
+        let ratios = SplitRatios::default();
+        DataRecipe {
+            source: EMBEDDED.into(),
+            size: None,
+            channels: None,
+            split_file: None,
+            val: ratios.val,
+            test: ratios.test,
+            seed: 0,
+            ok_class: None,
+        }
+    }
+}
+
+/// Flags of verbs that read images.
+#[derive(Args, Clone, Debug, Default)]
+pub struct DataArgs {
+    /// Images: a folder with one sub-folder per class, a .tar or .tar.gz of such, an IDX file, or a folder of CIFAR
+    /// batches [default: the embedded inspection set]
+    #[arg(long, value_name = "PATH", help_heading = "Data")]
+    pub data: Option<String>,
+    /// CSV with a `split` column (train, val, test) and a `file` or `index` column; a split.csv beside the images is
+    /// found by itself
+    #[arg(long, value_name = "CSV", help_heading = "Data")]
+    pub split_file: Option<PathBuf>,
+    /// Resize all images to this height and width, or to a square
+    #[arg(long, value_name = "PIXELS", num_args = 1..=2, help_heading = "Data")]
+    pub size: Vec<usize>,
+    /// Read as grey (1) or RGB (3)
+    #[arg(long, value_name = "1|3", help_heading = "Data")]
+    pub channels: Option<usize>,
+    /// Class that means "no defect": recall at fixed false-alarm rates is counted against it
+    #[arg(long, value_name = "CLASS", help_heading = "Data")]
+    pub ok_class: Option<String>,
+}
+
+impl DataArgs {
+    /// Puts the flags that were given over the recipe's values.
+    pub fn overlay(&self, recipe: &mut DataRecipe) -> Result<()> {
+        if let Some(source) = &self.data {
+            recipe.source.clone_from(source);
+        }
+        recipe.split_file = self.split_file.clone().or(recipe.split_file.take());
+        recipe.channels = self.channels.or(recipe.channels);
+        recipe.ok_class = self.ok_class.clone().or(recipe.ok_class.take());
+        match self.size[..] {
+            [] => {}
+            [side] => recipe.size = Some([side, side]),
+            [height, width] => recipe.size = Some([height, width]),
+            _ => bail!("--size takes one or two numbers"),
+        }
+        Ok(())
+    }
+}
+
+/// Reads or generates the data set of a recipe.
+///
+/// # Errors
+/// When nothing readable lies at the source; when resizing or a split file is asked of the embedded set.
+pub fn open(recipe: &DataRecipe) -> Result<Arc<Dataset>> {
+    if recipe.source == EMBEDDED {
+        let mut spec = InspectionSpec::default();
+        if let Some([height, width]) = recipe.size {
+            (spec.height, spec.width) = (height, width);
+        }
+        if recipe.split_file.is_some() || recipe.channels.is_some_and(|c| c != 1) {
+            bail!("--split-file and --channels 3 do not apply to the embedded set (give images with --data PATH)");
+        }
+        return Ok(Arc::new(sentei_data::inspection(&spec, recipe.seed)));
+    }
+    let options = ReadOptions {
+        size: recipe.size.map(|[height, width]| (height, width)),
+        channels: recipe.channels,
+        split_file: recipe.split_file.clone(),
+        split: SplitRatios { val: recipe.val, test: recipe.test },
+        seed: recipe.seed,
+        ..ReadOptions::default()
+    };
+    let dataset = sentei_data::open(recipe.source.as_ref(), &options);
+    Ok(Arc::new(dataset.with_context(|| format!("reading images from {}", recipe.source))?))
+}
+
+/// Index of the class that means "no defect", if there is one.
+///
+/// # Errors
+/// When the recipe names a class that the data set does not have.
+pub fn ok_class(recipe: &DataRecipe, classes: &[String]) -> Result<Option<usize>> {
+    if let Some(name) = &recipe.ok_class {
+        let found = classes.iter().position(|c| c == name);
+        return found.map(Some).with_context(|| {
+            format!("--ok-class `{name}` is none of the classes {}", classes.join(", "))
+        });
+    }
+    let means_ok = |class: &String| {
+        let lower = class.to_lowercase();
+        lower.split(['_', '-', ' ']).any(|word| matches!(word, "ok" | "good" | "free" | "normal" | "nodefect" | "defectfree"))
+    };
+    Ok(classes.iter().position(means_ok))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Vec<String> {
+        list.iter().map(|s| s.to_string()).collect()
+    }
+
+    #[test]
+    fn the_ok_class_is_found_by_its_name() {
+        let recipe = DataRecipe::default();
+        assert_eq!(ok_class(&recipe, &names(&["MT_Break", "MT_Free"])).expect("found"), Some(1));
+        assert_eq!(ok_class(&recipe, &names(&["crazing", "scratches"])).expect("none"), None);
+        assert_eq!(ok_class(&recipe, &names(&["broken", "ok"])).expect("found"), Some(1));
+    }
+
+    #[test]
+    fn a_wrong_ok_class_lists_the_classes() {
+        let recipe = DataRecipe { ok_class: Some("fine".into()), ..DataRecipe::default() };
+        let error = ok_class(&recipe, &names(&["a", "b"])).expect_err("unknown class").to_string();
+        assert!(error.contains("fine") && error.contains("a, b"), "{error}");
+    }
+
+    #[test]
+    fn flags_win_over_the_recipe() {
+        let mut recipe = DataRecipe { size: Some([10, 20]), ..DataRecipe::default() };
+        DataArgs { size: vec![32], data: Some("x".into()), ..DataArgs::default() }.overlay(&mut recipe).expect("valid");
+        assert_eq!((recipe.size, recipe.source.as_str()), (Some([32, 32]), "x"));
+    }
+}

@@ -1,0 +1,51 @@
+//! CIFAR ResNets (He et al. 2016, section 4.2) with parameter-free option-A shortcuts:
+//! every second pixel, missing channels filled with zeros.
+
+use sentei_graph::ops::{Add, Flatten, GlobalAveragePool, Pad, Relu, Slice};
+use sentei_graph::{Graph, GraphError};
+
+use crate::{Builder, Spec};
+
+pub(crate) fn resnet8(spec: &Spec) -> Result<Graph, GraphError> {
+    resnet(spec, 1)
+}
+
+pub(crate) fn resnet20(spec: &Spec) -> Result<Graph, GraphError> {
+    resnet(spec, 3)
+}
+
+pub(crate) fn resnet56(spec: &Spec) -> Result<Graph, GraphError> {
+    resnet(spec, 9)
+}
+
+fn resnet(spec: &Spec, blocks: usize) -> Result<Graph, GraphError> {
+    let mut net = Builder::new(spec)?;
+    net.conv_bn_relu("stem", 16, 3, 1, 1)?;
+    for (stage, width) in [16, 32, 64].into_iter().enumerate() {
+        for block in 0..blocks {
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            residual(&mut net, &format!("s{}b{}", stage + 1, block + 1), width, stride)?;
+        }
+    }
+    net.node("pool", GlobalAveragePool, &[])?.node("features", Flatten { axis: 1 }, &[])?;
+    net.linear("logits", 64, spec.classes)?;
+    Ok(net.finish())
+}
+
+fn residual(net: &mut Builder, name: &str, width: usize, stride: usize) -> Result<(), GraphError> {
+    let (start, channels) = (net.at, net.channels());
+    net.conv_bn_relu(&format!("{name}.conv1"), width, 3, stride, 1)?;
+    net.conv(&format!("{name}.conv2"), width, 3, 1, 1)?.batch_norm(&format!("{name}.conv2.bn"))?;
+    let branch = net.at;
+    net.branch_from(start, channels);
+    if stride > 1 || channels != width {
+        let every = Slice { starts: vec![0; 4], ends: vec![usize::MAX; 4], steps: vec![1, 1, stride, stride] };
+        let missing = width - channels;
+        let fill = Pad { amounts: vec![(0, 0), (missing / 2, missing - missing / 2), (0, 0), (0, 0)], value: 0.0 };
+        net.node(&format!("{name}.every"), every, &[])?.node(&format!("{name}.fill"), fill, &[])?;
+    }
+    let shortcut = net.at;
+    net.branch_from(branch, width);
+    net.node(&format!("{name}.add"), Add, &[shortcut])?.node(&format!("{name}.relu"), Relu, &[])?;
+    Ok(())
+}
