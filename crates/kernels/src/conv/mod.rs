@@ -265,14 +265,23 @@ impl Planes {
                     out[..left].fill(0.0);
                     out[end..].fill(0.0);
                     let data = &mut out[left..end];
-                    if step_columns == 1 {
-                        data.copy_from_slice(&x[from..from + data.len()]);
-                    } else {
-                        data.iter_mut().zip(x[from..].iter().step_by(step_columns)).for_each(|(to, x)| *to = *x);
+                    match step_columns {
+                        1 => data.copy_from_slice(&x[from..from + data.len()]),
+                        2 => copy_every::<2>(&x[from..], data),
+                        _ => data.iter_mut().zip(x[from..].iter().step_by(step_columns)).for_each(|(to, x)| *to = *x),
                     }
                 }
             }
         }
+    }
+}
+
+/// Copies elements 0, `STEP`, `2 * STEP`, ...; the constant step lets the compiler use vector shuffles.
+fn copy_every<const STEP: usize>(from: &[f32], to: &mut [f32]) {
+    let Some(last) = to.len().checked_sub(1) else { return };
+    let from = &from[..last * STEP + 1];
+    for (index, to) in to.iter_mut().enumerate() {
+        *to = from[index * STEP];
     }
 }
 

@@ -3,15 +3,19 @@
 use super::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::Once;
 
 const GUARD: f32 = 12345.0;
 
 fn kernels() -> impl Iterator<Item = &'static GemvKernel> {
-    GEMV_F32.iter().filter(|kernel| {
-        let runs = (kernel.runs_here)();
-        eprintln!("{}: {}", if runs { "ran" } else { "SKIPPED (not on this CPU)" }, kernel.name);
-        runs
-    })
+    static REPORT: Once = Once::new();
+    REPORT.call_once(|| {
+        for kernel in GEMV_F32 {
+            let word = if (kernel.runs_here)() { "ran" } else { "SKIPPED (not on this CPU)" };
+            eprintln!("{word}: {}", kernel.name);
+        }
+    });
+    GEMV_F32.iter().filter(|kernel| (kernel.runs_here)())
 }
 
 fn check(rows: usize, cols: usize, density: f64, batch: usize, seed: u64) {

@@ -1,4 +1,4 @@
-//! AVX-512F: 16 lanes, tiles of up to 14 registers, partial vectors through masked loads and stores.
+//! AVX-512F: 16 lanes, tiles of up to 10 registers, partial vectors through masked loads and stores.
 
 use std::arch::x86_64::*;
 
@@ -87,4 +87,4 @@ fn activate(x: Vector, activation: Activation) -> Vector {
     }
 }
 
-super::tiles::spmm_tiles!("avx512f", [1 2 3 4 5 6 7 8 9 10 11 12 13 14], 14);
+super::tiles::spmm_tiles!("avx512f", [1 2 3 4 5 6 7 8 9 10], 10);

@@ -90,7 +90,7 @@ impl SpmmKernel {
 /// Every kernel compiled for this architecture, fastest first.
 pub static SPMM_F32: &[SpmmKernel] = &[
     #[cfg(target_arch = "x86_64")]
-    SpmmKernel { name: "f32_spmm_224x1_avx512", tile: 224, runs_here: avx512::available, body: avx512::run },
+    SpmmKernel { name: "f32_spmm_160x1_avx512", tile: 160, runs_here: avx512::available, body: avx512::run },
     #[cfg(target_arch = "x86_64")]
     SpmmKernel { name: "f32_spmm_96x1_avx2", tile: 96, runs_here: avx2::available, body: avx2::run },
     #[cfg(target_arch = "aarch64")]

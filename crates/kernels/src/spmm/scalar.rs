@@ -1,6 +1,6 @@
 //! Portable kernel in safe code; the compiler turns the fixed-size loops into whatever vectors the target has.
 
-use super::Spmm;
+use super::{Entry, Spmm};
 
 const TILE: usize = 32;
 
@@ -28,13 +28,7 @@ fn tile<const T: usize>(call: &mut Spmm<'_>, first: usize) -> usize {
             if block > 0 {
                 sums.copy_from_slice(&call.y[start..start + T]);
             }
-            for entry in rows.row(block, output) {
-                let start = entry.offset as usize + first;
-                let x: &[f32; T] = call.x[start..start + T].try_into().expect("the slice is T long");
-                for (sum, x) in sums.iter_mut().zip(x) {
-                    *sum += entry.value * x;
-                }
-            }
+            sums = add_entries(sums, rows.row(block, output), &call.x[first.min(call.x.len())..]);
             if last {
                 let residual = call.residual.map(|residual| &residual[start..start + T]);
                 call.activation.store(&sums, residual, &mut call.y[start..start + T]);
@@ -44,4 +38,16 @@ fn tile<const T: usize>(call: &mut Spmm<'_>, first: usize) -> usize {
         }
     }
     T
+}
+
+/// On its own and not inlined, because the compiler then keeps the sums in vector registers.
+#[inline(never)]
+fn add_entries<const T: usize>(mut sums: [f32; T], entries: &[Entry], x: &[f32]) -> [f32; T] {
+    for entry in entries {
+        let x = &x[entry.offset as usize..][..T];
+        for p in 0..T {
+            sums[p] += entry.value * x[p];
+        }
+    }
+    sums
 }

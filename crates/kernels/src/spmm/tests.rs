@@ -3,16 +3,20 @@
 use super::*;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::sync::Once;
 
 const GUARD: f32 = 12345.0;
 
 /// Kernels this CPU runs; the others are reported as skipped.
 fn kernels() -> impl Iterator<Item = &'static SpmmKernel> {
-    SPMM_F32.iter().filter(|kernel| {
-        let runs = (kernel.runs_here)();
-        eprintln!("{}: {}", if runs { "ran" } else { "SKIPPED (not on this CPU)" }, kernel.name);
-        runs
-    })
+    static REPORT: Once = Once::new();
+    REPORT.call_once(|| {
+        for kernel in SPMM_F32 {
+            let word = if (kernel.runs_here)() { "ran" } else { "SKIPPED (not on this CPU)" };
+            eprintln!("{word}: {}", kernel.name);
+        }
+    });
+    SPMM_F32.iter().filter(|kernel| (kernel.runs_here)())
 }
 
 struct Case {
