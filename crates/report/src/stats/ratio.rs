@@ -67,22 +67,25 @@ pub fn ratio_of_medians(first: &[u64], this: &[u64], pairing: Pairing, seed: u64
     if pairing == Pairing::Rounds && first.len() != this.len() {
         return None;
     }
-    let quotient = |a: &[u64], b: &[u64]| {
-        let (a, b) = (median(a)?, median(b)?);
-        (a > 0.0 && b > 0.0).then(|| a / b)
-    };
-    let ratio = quotient(first, this)?;
+    let (mut a, mut b) = (Resampler::new(first), Resampler::new(this));
+    let quotient = |a: f64, b: f64| (a > 0.0 && b > 0.0).then(|| a / b);
+    let ratio = quotient(median(first)?, median(this)?)?;
     let mut rng = SplitMix64(seed);
     let mut replicates = Vec::with_capacity(REPLICATES);
     for _ in 0..REPLICATES {
-        let rounds = resample(first.len(), &mut rng);
-        let others = match pairing {
-            Pairing::Rounds => rounds.clone(),
-            Pairing::Separate => resample(this.len(), &mut rng),
-        };
-        let a: Vec<u64> = rounds.iter().map(|&i| first[i]).collect();
-        let b: Vec<u64> = others.iter().map(|&i| this[i]).collect();
-        replicates.push(quotient(&a, &b)?);
+        a.clear();
+        b.clear();
+        match pairing {
+            Pairing::Rounds => blocks(first.len(), &mut rng, |round| {
+                a.add(round);
+                b.add(round);
+            }),
+            Pairing::Separate => {
+                blocks(first.len(), &mut rng, |round| a.add(round));
+                blocks(this.len(), &mut rng, |round| b.add(round));
+            }
+        }
+        replicates.push(quotient(a.median(), b.median())?);
     }
     replicates.sort_unstable_by(f64::total_cmp);
     let tail = REPLICATES / 40;
@@ -92,16 +95,63 @@ pub fn ratio_of_medians(first: &[u64], this: &[u64], pairing: Pairing, seed: u64
     Some(Ratio { ratio, low, high })
 }
 
-/// `n` indices below `n`, drawn as circular blocks.
-fn resample(n: usize, rng: &mut SplitMix64) -> Vec<usize> {
+/// Draws `n` rounds below `n` as circular blocks.
+fn blocks(n: usize, rng: &mut SplitMix64, mut draw: impl FnMut(usize)) {
     let block = (n as f64).cbrt().round().max(1.0) as usize;
-    let mut indices = Vec::with_capacity(n + block);
-    while indices.len() < n {
+    let mut drawn = 0;
+    while drawn < n {
         let start = rng.below(n);
-        indices.extend((0..block).map(|offset| (start + offset) % n));
+        for offset in 0..block.min(n - drawn) {
+            draw((start + offset) % n);
+        }
+        drawn += block;
     }
-    indices.truncate(n);
-    indices
+}
+
+/// Medians of resamples without sorting each: samples are ranked once, a resample is a count per rank.
+struct Resampler {
+    sorted: Vec<u64>,
+    rank_of_round: Vec<usize>,
+    counts: Vec<usize>,
+}
+
+impl Resampler {
+    fn new(samples: &[u64]) -> Self {
+        let mut order: Vec<usize> = (0..samples.len()).collect();
+        order.sort_by_key(|&round| samples[round]);
+        let mut rank_of_round = vec![0; samples.len()];
+        for (rank, &round) in order.iter().enumerate() {
+            rank_of_round[round] = rank;
+        }
+        let sorted = order.iter().map(|&round| samples[round]).collect();
+        Self { sorted, rank_of_round, counts: vec![0; samples.len()] }
+    }
+
+    fn clear(&mut self) {
+        self.counts.fill(0);
+    }
+
+    fn add(&mut self, round: usize) {
+        self.counts[self.rank_of_round[round]] += 1;
+    }
+
+    /// Median of what was added, as many as there are samples.
+    fn median(&self) -> f64 {
+        let (lower, upper) = ((self.sorted.len() - 1) / 2, self.sorted.len() / 2);
+        let mut seen = 0;
+        let mut low = None;
+        for (&value, &count) in self.sorted.iter().zip(&self.counts) {
+            seen += count;
+            if seen > lower && low.is_none() {
+                low = Some(value as f64);
+            }
+            if seen > upper {
+                let value = value as f64;
+                return low.map_or(value, |low| low + (value - low) / 2.0);
+            }
+        }
+        unreachable!("a resample has as many members as there are samples")
+    }
 }
 
 /// A small deterministic generator; statistics must not change with a dependency's version.
@@ -177,6 +227,15 @@ mod tests {
             assert!((ab.low * ba.high - 1.0).abs() < 1e-12, "{ab:?} {ba:?}");
             assert!(ab.low <= ab.ratio && ab.ratio <= ab.high);
             assert_eq!(ba.difference(), Difference::Slower);
+        }
+    }
+
+    #[test]
+    fn a_resample_of_every_round_has_the_median_of_the_samples() {
+        for samples in [vec![5], vec![4, 1], vec![9, 3, 3], vec![8, 1, 6, 2]] {
+            let mut resampler = Resampler::new(&samples);
+            (0..samples.len()).for_each(|round| resampler.add(round));
+            assert_eq!(Some(resampler.median()), median(&samples));
         }
     }
 

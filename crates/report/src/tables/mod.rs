@@ -5,6 +5,7 @@ mod quality;
 mod run;
 mod verdict;
 
+pub(crate) use cost::size_parts;
 pub use cost::{bench, latency, layers, memory, memory_definitions, size};
 pub use quality::{confusion, false_alarms, flips, recall, sensitivity, variants};
 pub use run::{dataset, environment, equivalence, files, gate, phases};
