@@ -37,7 +37,7 @@ pub struct Graph {
 }
 
 /// Why a graph cannot be built, checked or evaluated.
-#[derive(Debug, thiserror::Error, PartialEq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum GraphError {
     /// A node's op refused its inputs.
     #[error("node `{node}` ({op}): {source}")]

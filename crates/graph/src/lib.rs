@@ -14,3 +14,4 @@ pub use graph::{Graph, GraphError, Node, NodeId, ValueId};
 pub use mask::Mask;
 pub use ops::{ChannelFlow, Op, OpError, OpSpec, Role};
 pub use tensor::{Fact, Tensor};
+pub use text::{TextError, TextErrorKind};
