@@ -100,14 +100,16 @@ fn line_start(draws: &mut Draws, field: &Field, turns: f32, length: f32) -> Poin
 pub(crate) fn scratch(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     let scale = surface.field.scale();
     let turns = draws.unit();
-    let length = draws.between(16.0, 52.0) * scale;
+    let length = draws.between(22.0, 56.0) * scale;
     let steps = 12;
-    let bend = draws.between(-0.006, 0.006);
-    let half_width = draws.between(0.25, 0.8) * scale;
-    let contrast = strength * draws.between(0.13, 0.34) * if draws.chance(0.62) { 1.0 } else { -1.0 };
+    let bend = draws.between(-0.005, 0.005);
+    let half_width = draws.between(0.45, 1.0) * scale;
+    let bright = draws.chance(0.8);
+    let contrast = strength * draws.between(0.13, 0.34) * if bright { 1.0 } else { -1.0 };
     let start = line_start(draws, &surface.field, turns, length);
-    let points = walk(draws, start, turns, steps, length / steps as f32, bend, 0.007);
-    let ridge = draws.chance(0.4);
+    let points = walk(draws, start, turns, steps, length / steps as f32, bend, 0.005);
+    // A dark groove mostly throws up a bright burr beside it.
+    let ridge = draws.chance(if bright { 0.4 } else { 0.85 });
     let double = draws.chance(0.2).then(|| draws.between(2.5, 6.0) * scale * draws.sign());
     let (nx, ny) = direction(turns + 0.25);
     let seed = draws.word();
@@ -172,7 +174,7 @@ pub(crate) fn inclusion(draws: &mut Draws, surface: &mut Surface, strength: f32)
         let blobs = 1 + draws.below(5);
         for _ in 0..blobs {
             let long = draws.between(2.4, 6.2) * scale;
-            let radii = (long, draws.between(1.0, 2.2) * scale);
+            let radii = (long, draws.between(1.3, 2.6) * scale);
             let rough = draws.between(0.3, 0.75);
             let soft = draws.between(0.15, 0.4);
             stencil.blob(draws, at, radii, along, rough, soft);
@@ -189,11 +191,11 @@ pub(crate) fn crack(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     let scale = field.scale();
     let contrast = -strength * draws.between(0.14, 0.36);
     let turns = draws.unit();
-    let step = draws.between(2.0, 4.0) * scale;
-    let length = draws.between(18.0, 50.0) * scale;
+    let step = draws.between(2.5, 4.5) * scale;
+    let length = draws.between(24.0, 56.0) * scale;
     let steps = ((length / step) as usize).clamp(3, 40);
-    let jitter = draws.between(0.08, 0.17);
-    let half_width = draws.between(0.3, 0.8) * scale;
+    let jitter = draws.between(0.14, 0.22);
+    let half_width = draws.between(0.5, 1.0) * scale;
     let start = line_start(draws, field, turns, length);
     let bend = draws.between(-0.01, 0.01);
     let trunk = walk(draws, start, turns, steps, step, bend, jitter);
@@ -207,7 +209,7 @@ pub(crate) fn crack(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     };
     line(&trunk, half_width);
     for (i, &joint) in trunk.iter().enumerate().skip(1) {
-        if draws.chance(0.16) {
+        if draws.chance(0.24) {
             let away = turns + draws.sign() * draws.between(0.07, 0.17);
             let branch_steps = 2 + draws.below(((steps - i.min(steps)) / 2).max(2));
             let branch = walk(draws, joint, away, branch_steps, step, 0.0, jitter);
@@ -255,7 +257,7 @@ pub(crate) fn distract(draws: &mut Draws, surface: &mut Surface, level: f32) {
         let start = line_start(draws, field, turns, length);
         let jagged = if draws.chance(0.3) { 0.12 } else { 0.01 };
         let points = walk(draws, start, turns, 12, length / 12.0, 0.0, jagged);
-        let contrast = level * draws.between(0.015, 0.055) * draws.sign();
+        let contrast = level * draws.between(0.01, 0.04) * draws.sign();
         let half_width = draws.between(0.2, 0.7) * scale;
         let mut stencil = Stencil::over(field);
         for pair in points.windows(2) {

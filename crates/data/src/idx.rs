@@ -78,8 +78,8 @@ pub(crate) fn images(path: &Path, budget: u64) -> Result<(usize, Pixels), DataEr
         [n, h, w, c @ (1 | 3)] => (n, c, h, w, true),
         _ => return Err(DataError::format(path, format!("IDX dims {dims:?} are not images"))),
     };
-    if height == 0 || width == 0 {
-        return Err(DataError::format(path, format!("images of {height}x{width} pixels")));
+    if count == 0 || height == 0 || width == 0 {
+        return Err(DataError::format(path, format!("IDX dims {dims:?} hold no image")));
     }
     let data = if interleaved && channels == 3 {
         bytes
@@ -200,6 +200,14 @@ mod tests {
         assert!(reason(b"\x89PNG....").contains("no IDX file"));
         assert!(reason(&[0, 0, 0x0D, 1, 0, 0, 0, 0]).contains("type 0x0d"));
         assert!(reason(&[0, 0, 8, 9]).contains("9 IDX dimensions"));
+    }
+
+    #[test]
+    fn a_header_without_images_is_refused_whatever_its_other_sizes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("none");
+        std::fs::write(&path, file(&[0, u32::MAX, u32::MAX, 3], &[])).unwrap();
+        assert!(images(&path, 1000).unwrap_err().to_string().contains("no image"));
     }
 
     #[test]

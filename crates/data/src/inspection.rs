@@ -13,11 +13,11 @@ const CLASSES: [&str; 6] = ["ok", "scratch", "pit", "inclusion", "crack", "patch
 const LABELS: [u32; 20] = [0, 1, 2, 3, 0, 4, 5, 1, 0, 2, 3, 4, 0, 5, 1, 2, 0, 3, 4, 5];
 
 /// Share of the defects that are nearly invisible. They bound the accuracy any network can reach.
-const FAINT_SHARE: f32 = 0.05;
+const FAINT_SHARE: f32 = 0.03;
 /// Contrast of a faint defect, as a fraction of a normal one.
-const FAINT_STRENGTH: (f32, f32) = (0.08, 0.35);
+const FAINT_STRENGTH: (f32, f32) = (0.1, 0.4);
 /// Contrast of the other defects, likewise.
-const STRENGTH: (f32, f32) = (0.6, 1.15);
+const STRENGTH: (f32, f32) = (1.2, 1.9);
 
 /// Size of the set. The default is 4,800 / 600 / 900 grey images of 64x64 pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Default for InspectionSpec {
 ///
 /// A sample depends on `seed`, its split, its number within the split and the image size, and on nothing else: not on
 /// the machine, the number of threads or how many samples are made. In every 20 samples 5 are `ok` and 3 belong to
-/// each defect class. About 5 % of the defects are so faint that they may pass for `ok`.
+/// each defect class. About 3 % of the defects are so faint that they may pass for `ok`.
 pub fn inspection(spec: &InspectionSpec, seed: u64) -> Dataset {
     let plan: Vec<(Split, usize)> = [(Split::Train, spec.train), (Split::Val, spec.val), (Split::Test, spec.test)]
         .into_iter()

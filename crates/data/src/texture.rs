@@ -118,10 +118,10 @@ pub(crate) fn surface(draws: &mut Draws, height: usize, width: usize) -> Surface
         2 => (0.1, 0.15, 1.0),
         _ => (draws.unit(), draws.unit(), draws.unit()),
     };
-    let brush = brushed * draws.between(0.02, 0.075);
-    let lines = rolled * draws.between(0.012, 0.05);
+    let brush = brushed * draws.between(0.015, 0.055);
+    let lines = rolled * draws.between(0.01, 0.04);
     let cloud = cast * draws.between(0.015, 0.05);
-    let grain = draws.between(0.006, 0.022);
+    let grain = draws.between(0.005, 0.018);
     let brush_length = draws.between(14.0, 40.0) * scale;
     let brush_width = draws.between(0.8, 1.6) * scale;
     let line_width = draws.between(2.0, 6.5) * scale;
@@ -171,10 +171,10 @@ pub(crate) fn illuminate(draws: &mut Draws, field: &mut Field) {
 
 /// The camera: gain about mid grey, focus, sensor noise, 8 bits.
 pub(crate) fn photograph(draws: &mut Draws, field: &mut Field) -> Vec<u8> {
-    field.blur(draws.between(0.0, 0.8));
+    field.blur(draws.between(0.0, 0.6));
     let gain = draws.between(0.75, 1.3);
     let level = draws.between(-0.08, 0.08);
-    let sensor = draws.between(0.008, 0.026);
+    let sensor = draws.between(0.006, 0.018);
     let pixels = field.data.iter().map(|&value| {
         let exposed = (value - 0.5) * gain + 0.5 + level + sensor * draws.normal();
         (exposed * 255.0 + 0.5).clamp(0.0, 255.0) as u8
