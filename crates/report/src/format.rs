@@ -49,7 +49,7 @@ pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index) % 3 == 0 {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -100,6 +100,16 @@ pub fn share(proportion: Proportion) -> String {
 /// An interval of fractions as percent, for example `90.1 to 98.4 %`.
 pub fn interval(interval: Interval) -> String {
     format!("{:.1} to {:.1} %", interval.low * 100.0, interval.high * 100.0)
+}
+
+/// A number of threads.
+pub fn threads(threads: usize) -> String {
+    if threads == 1 { "1 thread".into() } else { format!("{threads} threads") }
+}
+
+/// A number of images.
+pub fn images(images: u64) -> String {
+    if images == 1 { "1 image".into() } else { format!("{} images", count(images)) }
 }
 
 /// A shape, for example `16×3×3×3`.

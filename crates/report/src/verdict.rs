@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use crate::compare::Comparison;
-use crate::format::{bytes, count, milliseconds, percent, points, times};
+use crate::format::{bytes, count, images, milliseconds, percent, points, threads, times};
 use crate::record::{Memory, Quality, RunRecord};
-use crate::stats::Difference;
+use crate::stats::{Difference, Proportion};
 use crate::table::Tone;
 
 /// Loss of accuracy, in points, from which it is shown as bad when no gate decides.
@@ -31,6 +31,8 @@ pub struct Card {
     pub label: String,
     /// The change in a few words, for example `8.1× smaller`.
     pub value: String,
+    /// The change with its subject, for example `file 8.1× smaller`, as used in the headline.
+    pub summary: String,
     /// Before and after, for example `1.20 MiB → 151 KiB`.
     pub detail: String,
     /// How sure it is or what it refers to.
@@ -69,7 +71,7 @@ impl Verdict {
         }
         quality(&comparison, record, &mut cards, &mut sentences);
         sentences.extend(flips(record));
-        let values: Vec<&str> = cards.iter().take(4).map(|card| card.value.as_str()).collect();
+        let values: Vec<&str> = cards.iter().take(4).map(|card| card.summary.as_str()).collect();
         let summary = values.join(", ");
         let (headline, tone) = match record.gate.as_ref() {
             None => (format!("Pruned: {summary}"), Tone::Plain),
@@ -101,13 +103,11 @@ fn memory_card(
     let ratio = comparison.memory_ratio(column)?;
     let (before, after) = (comparison.baseline.memory.as_ref()?, comparison.variant.memory.as_ref()?);
     let subject = if label == "File size" { "file" } else { "weights" };
-    let value = if ratio >= 1.0 {
-        format!("{subject} {} smaller", times(ratio))
-    } else {
-        format!("{subject} {} larger", times(1.0 / ratio))
-    };
+    let value =
+        if ratio >= 1.0 { format!("{} smaller", times(ratio)) } else { format!("{} larger", times(1.0 / ratio)) };
     Some(Card {
         label: label.into(),
+        summary: format!("{subject} {value}"),
         value,
         detail: format!("{} → {}", bytes(column(before)?), bytes(column(after)?)),
         note: note(before),
@@ -134,12 +134,17 @@ fn latency(comparison: &Comparison<'_>, record: &RunRecord) -> Option<(Card, Str
     let engine = &pair.variant.engine;
     let sure = format!("{:.2} to {:.2}", ratio.low, ratio.high);
     let sentence = format!(
-        "One image at a time, the pruned model {sentence} in {} ({} threads, {}): {detail}, ratio {:.2}, 95 % sure \
-         between {sure}.",
-        engine.name, engine.threads, record.machine.cpu_model, ratio.ratio
+        "One image at a time, the pruned model {sentence} in {} ({}, {}): {detail}, ratio {:.2}, 95 % sure \
+         between {low:.2} and {high:.2}.",
+        engine.name,
+        threads(engine.threads),
+        record.machine.cpu_model,
+        ratio.ratio,
+        low = ratio.low,
+        high = ratio.high
     );
-    let note = format!("{}, {} threads; ratio {sure}", engine.name, engine.threads);
-    Some((Card { label: "Time per image".into(), value, detail, note, tone }, sentence))
+    let note = format!("{}, {}; ratio {sure}", engine.name, threads(engine.threads));
+    Some((Card { label: "Time per image".into(), summary: value.clone(), value, detail, note, tone }, sentence))
 }
 
 fn quality(comparison: &Comparison<'_>, record: &RunRecord, cards: &mut Vec<Card>, sentences: &mut Vec<String>) {
@@ -155,13 +160,14 @@ fn quality(comparison: &Comparison<'_>, record: &RunRecord, cards: &mut Vec<Card
         (comparison.accuracy_points(), before.accuracy().value(), after.accuracy().value())
     {
         let detail = format!("{} → {}", percent(b), percent(a));
-        let images = count(after.accuracy().total);
-        sentences.push(format!("Accuracy on {images} images: {detail} ({}).", points(change)));
+        let images = images(after.accuracy().total);
+        sentences.push(format!("Accuracy on {images}: {detail} ({}).", points(change)));
         cards.push(Card {
             label: "Accuracy".into(),
-            value: format!("accuracy {}", points(change)),
+            value: points(change),
+            summary: format!("accuracy {}", points(change)),
             detail,
-            note: format!("{images} images it never saw"),
+            note: format!("{images} it never saw"),
             tone: judged("max_accuracy_drop_points", change < -NOTABLE_POINTS),
         });
     }
@@ -180,16 +186,18 @@ fn quality(comparison: &Comparison<'_>, record: &RunRecord, cards: &mut Vec<Card
         ));
         cards.push(Card {
             label: "Missed defects".into(),
-            value: format!("{} of {} missed", count(a.hits), count(a.total)),
+            value: format!("{} of {}", count(a.hits), count(a.total)),
+            summary: format!("{} of {} defects missed", count(a.hits), count(a.total)),
             detail: format!("{} → {}", count(b.hits), count(a.hits)),
             note: format!("false alarms {} → {} of {}", alarms_b.hits, alarms_a.hits, alarms_a.total),
-            tone: if a.hits <= b.hits { Tone::Good } else { Tone::Bad },
+            tone: missed_tone(b, a),
         });
     } else if let Some((class, recall)) = worst(after) {
         let was = before.recall(class.0).value().map_or_else(String::new, percent);
         cards.push(Card {
             label: "Hardest class".into(),
             value: format!("{} found", percent(recall)),
+            summary: format!("hardest class {} found", percent(recall)),
             detail: format!("{was} → {}", percent(recall)),
             note: class.1,
             tone: judged("min_recall", before.recall(class.0).value().is_some_and(|b| recall < b - 0.01)),
@@ -197,6 +205,15 @@ fn quality(comparison: &Comparison<'_>, record: &RunRecord, cards: &mut Vec<Card
     }
     if let Some(((_, name), recall)) = worst(after) {
         sentences.push(format!("The hardest class is {name}: {} of its images are recognised.", percent(recall)));
+    }
+}
+
+/// More misses are bad only when the number before lies outside what chance allows around the number after.
+fn missed_tone(before: Proportion, after: Proportion) -> Tone {
+    match (before.value(), after.wilson()) {
+        _ if after.hits <= before.hits => Tone::Good,
+        (Some(before), Some(interval)) if interval.contains(before) => Tone::Plain,
+        _ => Tone::Bad,
     }
 }
 
@@ -213,8 +230,8 @@ fn flips(record: &RunRecord) -> Option<String> {
     let wrong = flips.iter().filter(|flip| flip.before == flip.label).count();
     let right = flips.iter().filter(|flip| flip.after == flip.label).count();
     Some(format!(
-        "{} images changed their verdict: {wrong} are newly wrong, {right} newly right, {} wrong both times.",
-        flips.len(),
+        "The verdict changed for {}: {wrong} newly wrong, {right} newly right, {} wrong both times.",
+        images(flips.len() as u64),
         flips.len() - wrong - right
     ))
 }

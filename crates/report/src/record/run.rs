@@ -264,10 +264,10 @@ impl RunRecord {
                 return broken(format!("a flipped sample of `{}` is outside {classes} classes", variant.name));
             }
         }
-        for split in self.dataset.splits.iter().filter(|split| split.counts.len() != classes) {
-            return broken(format!("split `{}` counts {} of {classes} classes", split.name, split.counts.len()));
+        match self.dataset.splits.iter().find(|split| split.counts.len() != classes) {
+            Some(split) => broken(format!("split `{}` counts {} of {classes} classes", split.name, split.counts.len())),
+            None => Ok(()),
         }
-        Ok(())
     }
 }
 

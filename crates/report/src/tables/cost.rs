@@ -1,6 +1,6 @@
 //! Tables of bytes, time and work.
 
-use crate::format::{bytes, count, large, milliseconds, or_unknown, percent, ratio, shape};
+use crate::format::{bytes, count, large, milliseconds, or_unknown, percent, ratio, shape, threads};
 use crate::record::{Bench, LayerRow, Memory, RunRecord};
 use crate::table::{Cell, Table};
 
@@ -33,7 +33,7 @@ pub fn bench(bench: &Bench) -> Table {
         let against_first = bench.rows.first().and_then(|first| bench.ratio(first, row));
         table.push([
             row.model.as_str().into(),
-            format!("{} {}, {} threads", row.engine.name, row.engine.provider, row.engine.threads).into(),
+            format!("{} {}, {}", row.engine.name, row.engine.provider, threads(row.engine.threads)).into(),
             ns(row.load_ns),
             ns(row.first_ns),
             ms(summary.map(|s| s.p50_ms)),

@@ -91,7 +91,8 @@ pub fn variants(record: &RunRecord) -> Table {
     table
 }
 
-/// Counts per true class (row) and predicted class (column); the heat is the share of the row.
+/// Counts per true class (row) and predicted class (column). The heat is the root of the share of the row, so that a
+/// few mistakes are seen beside many right answers.
 pub fn confusion(quality: &Quality) -> Table {
     let heads: Vec<String> = quality.classes.iter().map(|class| format!("#{class}")).collect();
     let titles: Vec<&str> = std::iter::once("True class").chain(heads.iter().map(String::as_str)).collect();
@@ -105,7 +106,7 @@ pub fn confusion(quality: &Quality) -> Table {
                 _ => Tone::Bad,
             };
             let text = if hits == 0 { "·".into() } else { count(hits) };
-            Cell::from(text).heat(hits as f64 / total).tone(tone)
+            Cell::from(text).heat((hits as f64 / total).sqrt()).tone(tone)
         };
         table.push(std::iter::once(Cell::from(class.as_str())).chain(counts.iter().enumerate().map(cell)));
     }

@@ -1,10 +1,12 @@
 //! Before against after in one table.
 
 use crate::compare::Comparison;
-use crate::format::{bytes, large, milliseconds, or_unknown, percent, points, share, times};
+use crate::format::{bytes, large, milliseconds, or_unknown, percent, points, share, threads, times};
 use crate::record::{Memory, RunRecord};
 use crate::stats::{Difference, Proportion};
 use crate::table::{Cell, Table, Tone};
+
+type MemoryColumn = fn(&Memory) -> Option<u64>;
 
 /// A change in points below which accuracy counts as unchanged when colours are chosen.
 pub(crate) const SAME_POINTS: f64 = 0.05;
@@ -16,7 +18,7 @@ pub fn verdict(record: &RunRecord) -> Table {
     let comparison = Comparison::of(record, chosen);
     let baseline = &record.baseline;
 
-    let memory: [(&str, fn(&Memory) -> Option<u64>); 6] = [
+    let memory: [(&str, MemoryColumn); 6] = [
         ("File", |m| Some(m.file_bytes)),
         ("File, gzip", |m| m.gzip_bytes),
         ("Weights in memory", |m| m.weight_bytes),
@@ -36,7 +38,7 @@ pub fn verdict(record: &RunRecord) -> Table {
     for pair in &comparison.latency {
         let p50 = |row: &crate::record::BenchRow| or_unknown(row.latency.summary(), |s| milliseconds(s.p50_ms));
         let engine = &pair.baseline.engine;
-        let name = format!("Latency, {} ({}), {} threads", engine.name, engine.provider, engine.threads);
+        let name = format!("Latency, {} ({}), {}", engine.name, engine.provider, threads(engine.threads));
         let change = pair.ratio.as_ref().map_or_else(Cell::default, |ratio| match ratio.difference() {
             Difference::None => Cell::from("no difference"),
             Difference::Faster => Cell::from(format!("{} faster", times(ratio.ratio))).tone(Tone::Good),

@@ -90,13 +90,14 @@ fn draw(chart: &'static str, size: (u32, u32), paint: impl FnOnce(&Area<'_>) -> 
     Ok(svg.replacen(" xmlns=\"http://www.w3.org/2000/svg\"", " role=\"img\" aria-hidden=\"true\"", 1))
 }
 
+/// Text that is `pixels` high on the page; the backend writes 1/1.24 of the size it is asked for.
 fn text(paint: Paint, pixels: u32, horizontal: HPos, vertical: VPos) -> TextStyle<'static> {
-    ("sans-serif", pixels).into_font().color(&paint.rgb).pos(Pos::new(horizontal, vertical))
+    ("sans-serif", f64::from(pixels) * 1.24).into_font().color(&paint.rgb).pos(Pos::new(horizontal, vertical))
 }
 
 /// Pixels a text of `pixels` height takes at most, close enough to decide whether it fits.
 fn text_width(text: &str, pixels: u32) -> f64 {
-    text.chars().count() as f64 * f64::from(pixels) * 0.56
+    text.chars().count() as f64 * f64::from(pixels) * 0.6
 }
 
 /// A range around `values` with some air; `None` when no value is finite.

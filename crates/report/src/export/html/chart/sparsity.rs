@@ -18,8 +18,8 @@ pub(crate) fn sparsity(record: &RunRecord) -> Result<Option<Chart>, ReportError>
     }
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     let bounds = points.iter().flat_map(|point| [point.2.low, point.2.high]);
-    let (Some((low, high)), 2..) = (padded(bounds, 0.12), points.len()) else { return Ok(None) };
-    let (low, high) = (low.max(0.0), high.min(1.005));
+    let (Some((low, high)), 2..) = (padded(bounds, 0.22), points.len()) else { return Ok(None) };
+    let (low, high) = (low.max(0.0), high.min(1.02));
     let chosen = record.chosen().map(|variant| variant.name.as_str());
     let svg = draw("sparsity", (980, 300), |area| -> Drawn {
         let mut chart = ChartBuilder::on(area)
@@ -27,7 +27,7 @@ pub(crate) fn sparsity(record: &RunRecord) -> Result<Option<Chart>, ReportError>
             .margin_right(30)
             .x_label_area_size(46)
             .y_label_area_size(62)
-            .build_cartesian_2d(-0.03..1.03, low..high)?;
+            .build_cartesian_2d(-0.06..1.03, low..high)?;
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -44,20 +44,22 @@ pub(crate) fn sparsity(record: &RunRecord) -> Result<Option<Chart>, ReportError>
             .y_label_formatter(&|y| format!("{:.1} %", y * 100.0))
             .draw()?;
         let dense = points[0].1;
-        let level = [(-0.03, dense), (1.03, dense)];
+        let level = [(-0.06, dense), (1.03, dense)];
         chart.draw_series(DashedLineSeries::new(level, 5, 5, BEFORE.rgb.stroke_width(1)))?;
         let line = points.iter().map(|point| (point.0, point.1));
         chart.draw_series(LineSeries::new(line, AFTER.rgb.mix(0.45).stroke_width(2)))?;
-        for (x, y, interval, name) in &points {
+        for (index, (x, y, interval, name)) in points.iter().enumerate() {
             let bar = vec![(*x, interval.low), (*x, interval.high)];
             chart.draw_series([PathElement::new(bar, AFTER.rgb.mix(0.55).stroke_width(3))])?;
             let radius = if Some(*name) == chosen { 7 } else { 5 };
             let paint = if *x == 0.0 { BEFORE } else { AFTER };
             chart.draw_series([Circle::new((*x, *y), radius, paint.rgb.filled())])?;
-            // Names of points near the right edge go to the left of them.
-            let (side, shift) = if *x > 0.8 { (HPos::Right, -11) } else { (HPos::Left, 11) };
-            let label = Text::new((*name).to_owned(), (shift, 4), text(INK, 13, side, VPos::Top));
-            chart.draw_series([EmptyElement::at((*x, *y)) + label])?;
+            // Names alternate below and above their bars, since high sparsities lie close together.
+            let (end, shift, anchor) =
+                if index % 2 == 0 { (interval.low, 5, VPos::Top) } else { (interval.high, -5, VPos::Bottom) };
+            let short: String = name.chars().take(16).collect();
+            let label = Text::new(short, (0, shift), text(INK, 13, HPos::Center, anchor));
+            chart.draw_series([EmptyElement::at((*x, end)) + label])?;
         }
         Ok(())
     })?;
