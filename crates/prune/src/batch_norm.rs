@@ -1,0 +1,246 @@
+//! Batch normalisation over axis 1: one fused op on the CPU for training, a plain affine map for evaluation.
+
+use std::sync::Arc;
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use crate::conv::channel_sum;
+use crate::lower::Piecewise;
+
+/// Mean and variance of one batch, per channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Statistics {
+    /// `[C]`.
+    pub mean: Tensor,
+    /// Biased (divided by the count), `[C]`; it normalises the batch.
+    pub variance: Tensor,
+    /// Values per channel.
+    pub count: usize,
+}
+
+impl Statistics {
+    /// The unbiased variance, which the running one is made of, as in PyTorch.
+    pub fn unbiased_variance(&self) -> Result<Tensor> {
+        self.variance.affine(self.count as f64 / self.count.saturating_sub(1).max(1) as f64, 0.0)
+    }
+}
+
+/// Channels and pixels of `[N, C, ..]`.
+fn lengths(dims: &[usize]) -> Result<(usize, usize)> {
+    match dims {
+        [_, channels, rest @ ..] => Ok((*channels, rest.iter().product())),
+        _ => bail!("batch norm takes [N, C, ..], found {dims:?}"),
+    }
+}
+
+/// `v` `[C]` shaped to broadcast against `x` `[N, C, ..]`.
+fn beside(v: &Tensor, x: &Tensor) -> Result<Tensor> {
+    let mut shape = vec![1; x.rank()];
+    shape[1] = x.dim(1)?;
+    v.reshape(shape)
+}
+
+/// `gamma * (x - mean) / sqrt(variance + epsilon) + beta` with fixed statistics.
+pub(crate) fn affine(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    mean: &Tensor,
+    variance: &Tensor,
+    epsilon: f32,
+) -> Result<Tensor> {
+    let scale = gamma.div(&variance.affine(1.0, f64::from(epsilon))?.sqrt()?)?;
+    x.broadcast_sub(&beside(mean, x)?)?.broadcast_mul(&beside(&scale, x)?)?.broadcast_add(&beside(beta, x)?)
+}
+
+/// Mean and variance of `x` over every axis but 1; no gradient flows through them, [`normalise`] accounts for it.
+pub(crate) fn statistics(x: &Tensor) -> Result<Statistics> {
+    let (channels, plane) = lengths(x.dims())?;
+    let count = x.dim(0)? * plane;
+    let x = x.detach().contiguous()?;
+    if !x.device().is_cpu() {
+        let share = 1.0 / count.max(1) as f64;
+        let mean = channel_sum(&x)?.affine(share, 0.0)?;
+        let variance = channel_sum(&x.broadcast_sub(&beside(&mean, &x)?)?.sqr()?)?.affine(share, 0.0)?;
+        return Ok(Statistics { mean, variance, count });
+    }
+    let (storage, layout) = x.storage_and_layout();
+    let data = cpu(&storage, layout)?;
+    let moments: Vec<(f32, f32)> = (0..channels)
+        .into_par_iter()
+        .map(|c| {
+            let planes = || data.chunks(channels * plane).map(|image| &image[c * plane..][..plane]);
+            let share = 1.0 / count.max(1) as f64;
+            let mean = (planes().map(|p| lanes(p, |v| v)).sum::<f64>() * share) as f32;
+            let squares = planes().map(|p| lanes(p, |v| (v - mean) * (v - mean))).sum::<f64>();
+            (mean, (squares * share) as f32)
+        })
+        .collect();
+    let (mean, variance): (Vec<f32>, Vec<f32>) = moments.into_iter().unzip();
+    let tensor = |v: Vec<f32>| Tensor::from_vec(v, channels, x.device());
+    Ok(Statistics { mean: tensor(mean)?, variance: tensor(variance)?, count })
+}
+
+/// `x` normalised by the statistics of its own batch, scaled and shifted, and put through `activation` if there is one.
+///
+/// The gradient takes into account that the statistics depend on `x`. The gradient itself cannot be differentiated again.
+pub(crate) fn normalise(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    batch: &Statistics,
+    epsilon: f32,
+    activation: Option<Piecewise>,
+) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        let centred = x.broadcast_sub(&beside(&mean_of(x)?, x)?)?;
+        let variance = mean_of(&centred.sqr()?)?;
+        let scale = gamma.div(&variance.affine(1.0, f64::from(epsilon))?.sqrt()?)?;
+        let y = centred.broadcast_mul(&beside(&scale, x)?)?.broadcast_add(&beside(beta, x)?)?;
+        return activation.map_or(Ok(y.clone()), |f| crate::lower::piecewise(&y, f));
+    }
+    let inverse = batch.variance.to_vec1::<f32>()?.into_iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
+    let op = Normalise { mean: batch.mean.to_vec1()?.into(), inverse, count: batch.count, activation };
+    x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
+}
+
+fn mean_of(x: &Tensor) -> Result<Tensor> {
+    let (channels, _) = lengths(x.dims())?;
+    channel_sum(x)?.affine(channels as f64 / x.elem_count().max(1) as f64, 0.0)
+}
+
+/// The sum of `f` over `values`, in sixteen interleaved lanes.
+fn lanes(values: &[f32], f: impl Fn(f32) -> f32) -> f64 {
+    let mut lanes = [0.0f32; 16];
+    let chunks = values.chunks_exact(16);
+    let rest: f32 = chunks.remainder().iter().map(|v| f(*v)).sum();
+    for chunk in chunks {
+        lanes.iter_mut().zip(chunk).for_each(|(lane, v)| *lane += f(*v));
+    }
+    f64::from(lanes.iter().sum::<f32>() + rest)
+}
+
+fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("expected a contiguous tensor, found {layout:?}");
+    };
+    Ok(&storage.as_slice::<f32>()?[start..end])
+}
+
+/// `(x, gamma, beta) -> y`.
+struct Normalise {
+    mean: Arc<[f32]>,
+    /// `1 / sqrt(variance + epsilon)`.
+    inverse: Arc<[f32]>,
+    count: usize,
+    activation: Option<Piecewise>,
+}
+
+impl CustomOp3 for Normalise {
+    fn name(&self) -> &'static str {
+        "batch-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        gamma: &CpuStorage,
+        lg: &Layout,
+        beta: &CpuStorage,
+        lb: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (x, gamma, beta) = (floats(x, lx)?, floats(gamma, lg)?, floats(beta, lb)?);
+        let (channels, plane) = lengths(lx.dims())?;
+        let mut y = vec![0.0; x.len()];
+        if !y.is_empty() {
+            let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(8).enumerate();
+            planes.for_each(|(index, (y, x))| {
+                let c = index % channels;
+                let scale = gamma[c] * self.inverse[c];
+                let shift = beta[c] - self.mean[c] * scale;
+                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale + shift);
+                if let Some(f) = self.activation {
+                    f.apply_in_place(y);
+                }
+            });
+        }
+        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        _: &Tensor,
+        y: &Tensor,
+        gy: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let gy = gy.contiguous()?;
+        let (channels, plane) = lengths(x.dims())?;
+        let (xs, gs, ss, ys) =
+            (x.storage_and_layout(), gy.storage_and_layout(), gamma.storage_and_layout(), y.storage_and_layout());
+        let (xv, gv, scale, yv) = (cpu(&xs.0, xs.1)?, cpu(&gs.0, gs.1)?, cpu(&ss.0, ss.1)?, cpu(&ys.0, ys.1)?);
+        if xv.is_empty() {
+            return Ok((Some(x.zeros_like()?), Some(gamma.zeros_like()?), Some(gamma.zeros_like()?)));
+        }
+        let slope = |out: &mut [f32], at: usize| {
+            let range = at..at + out.len();
+            match self.activation {
+                None => out.copy_from_slice(&gv[range]),
+                Some(f) => f.pull_back(&yv[range.clone()], &gv[range], out),
+            }
+        };
+        let mut gx = vec![0.0; xv.len()];
+        gx.par_chunks_mut(plane).with_min_len(8).enumerate().for_each(|(index, out)| slope(out, index * plane));
+        let sums: Vec<(f32, f32)> = (0..channels)
+            .into_par_iter()
+            .map(|c| {
+                let planes = (c * plane..xv.len()).step_by(channels * plane);
+                let (mut to_gamma, mut to_beta) = (0.0, 0.0);
+                for at in planes {
+                    let (a, b) = moments(&xv[at..at + plane], &gx[at..at + plane], self.mean[c]);
+                    to_gamma += a;
+                    to_beta += b;
+                }
+                ((to_gamma * f64::from(self.inverse[c])) as f32, to_beta as f32)
+            })
+            .collect();
+        let share = 1.0 / self.count.max(1) as f32;
+        let planes = gx.par_chunks_mut(plane).zip(xv.par_chunks(plane)).with_min_len(8).enumerate();
+        planes.for_each(|(index, (gx, x))| {
+            let c = index % channels;
+            let (to_gamma, to_beta) = sums[c];
+            let (mean, inverse) = (self.mean[c], self.inverse[c]);
+            let outer = scale[c] * inverse;
+            let (offset, tilt) = (to_beta * share, to_gamma * share * inverse);
+            gx.iter_mut().zip(x).for_each(|(g, x)| *g = outer * (*g - offset - (x - mean) * tilt));
+        });
+        let (to_gamma, to_beta): (Vec<f32>, Vec<f32>) = sums.into_iter().unzip();
+        let tensor = |v: Vec<f32>| Tensor::from_vec(v, channels, x.device());
+        Ok((Some(Tensor::from_vec(gx, x.shape(), x.device())?), Some(tensor(to_gamma)?), Some(tensor(to_beta)?)))
+    }
+}
+
+/// The sums of `(x - mean) * g` and of `g`.
+fn moments(x: &[f32], g: &[f32], mean: f32) -> (f64, f64) {
+    let (mut products, mut sums) = ([0.0f32; 16], [0.0f32; 16]);
+    let body = x.len() / 16 * 16;
+    for (x, g) in x.chunks_exact(16).zip(g.chunks_exact(16)) {
+        for i in 0..16 {
+            products[i] += (x[i] - mean) * g[i];
+            sums[i] += g[i];
+        }
+    }
+    let rest = x[body..].iter().zip(&g[body..]);
+    let (a, b) = rest.fold((0.0f32, 0.0f32), |(a, b), (x, g)| (a + (x - mean) * g, b + g));
+    (f64::from(products.iter().sum::<f32>() + a), f64::from(sums.iter().sum::<f32>() + b))
+}
+
+fn cpu<'a>(storage: &'a candle_core::Storage, layout: &Layout) -> Result<&'a [f32]> {
+    match storage {
+        candle_core::Storage::Cpu(storage) => floats(storage, layout),
+        _ => bail!("batch norm mixes devices"),
+    }
+}

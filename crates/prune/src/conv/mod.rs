@@ -1,0 +1,151 @@
+//! 2-D convolution and fully connected layers with gradients.
+//!
+//! On the CPU three custom ops do the work: forward, input gradient and weight gradient. Each is linear in both arguments and
+//! its derivatives are the other two, so the set is closed under differentiation. Results do not depend on thread timing nor on
+//! the number of threads: work is cut by shape alone and every sum has a fixed order.
+//! Other devices run candle's own convolution behind the same functions.
+
+use candle_core::{Result, Tensor, bail};
+
+mod candle_path;
+mod columns;
+mod dense;
+mod depthwise;
+mod ops;
+mod product;
+
+pub(crate) use ops::channel_sum;
+use ops::{AddBias, Forward};
+
+/// How a kernel slides: attributes of `Conv` that no tensor carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Step down and right.
+    pub stride: [usize; 2],
+    /// Zero padding: top, left, bottom, right.
+    pub pads: [usize; 4],
+    /// Distance between taps, down and right.
+    pub dilation: [usize; 2],
+}
+
+/// Every length of one convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub batch: usize,
+    pub groups: usize,
+    pub in_channels: usize,
+    pub out_channels: usize,
+    /// Input height and width.
+    pub input: [usize; 2],
+    /// Output height and width.
+    pub output: [usize; 2],
+    pub kernel: [usize; 2],
+    pub window: Window,
+}
+
+impl Geometry {
+    /// The geometry of `x` `[N, C, H, W]` with `weight` `[O, C / groups, kh, kw]`.
+    pub fn new(x: &[usize], weight: &[usize], window: Window, groups: usize) -> Result<Geometry> {
+        let (&[batch, in_channels, h, w], &[out_channels, per_group, kh, kw]) = (x, weight) else {
+            bail!("a convolution takes [N, C, H, W] and [O, C/groups, kh, kw], found {x:?} and {weight:?}");
+        };
+        if groups == 0 || per_group * groups != in_channels || out_channels % groups != 0 {
+            bail!("weight {weight:?} does not fit {in_channels} channels in {groups} groups");
+        }
+        let Window { stride, pads, dilation } = window;
+        let positions = |axis: usize, length: usize, kernel: usize| {
+            let span = kernel.saturating_sub(1) * dilation[axis] + 1;
+            let padded = length + pads[axis] + pads[axis + 2];
+            if kernel == 0 || stride[axis] == 0 || padded < span {
+                bail!("a window of {span} does not fit {padded} padded positions");
+            }
+            Ok((padded - span) / stride[axis] + 1)
+        };
+        let output = [positions(0, h, kh)?, positions(1, w, kw)?];
+        Ok(Geometry { batch, groups, in_channels, out_channels, input: [h, w], output, kernel: [kh, kw], window })
+    }
+
+    fn input_shape(&self) -> [usize; 4] {
+        [self.batch, self.in_channels, self.input[0], self.input[1]]
+    }
+
+    fn weight_shape(&self) -> [usize; 4] {
+        [self.out_channels, self.group_in(), self.kernel[0], self.kernel[1]]
+    }
+
+    fn output_shape(&self) -> [usize; 4] {
+        [self.batch, self.out_channels, self.output[0], self.output[1]]
+    }
+
+    /// Pixels of one input plane.
+    fn in_plane(&self) -> usize {
+        self.input[0] * self.input[1]
+    }
+
+    /// Pixels of one output plane.
+    fn out_plane(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// Input channels per group.
+    fn group_in(&self) -> usize {
+        self.in_channels / self.groups
+    }
+
+    /// Output channels per group.
+    fn group_out(&self) -> usize {
+        self.out_channels / self.groups
+    }
+
+    /// Weights behind one output channel: the rows of the patch matrix.
+    fn patch(&self) -> usize {
+        self.group_in() * self.kernel[0] * self.kernel[1]
+    }
+
+    /// Whether each group has one input channel.
+    fn is_depthwise(&self) -> bool {
+        self.groups == self.in_channels && self.groups > 1
+    }
+
+    /// Whether the patch matrix is the input itself: one tap, no padding, no step.
+    fn is_pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.window.pads == [0; 4] && self.window.stride == [1, 1]
+    }
+
+    /// Whether the kernel covers the input once, so that the convolution is a matrix product.
+    fn is_linear(&self) -> bool {
+        let covers = self.kernel == self.input && self.window.pads == [0; 4] && self.groups == 1;
+        covers && (self.window.dilation == [1, 1] || self.input == [1, 1])
+    }
+}
+
+/// `x` `[N, C, H, W]` convolved with `weight` `[O, C / groups, kh, kw]`, plus `bias` `[O]`.
+pub(crate) fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    window: Window,
+    groups: usize,
+) -> Result<Tensor> {
+    let geometry = Geometry::new(x.dims(), weight.dims(), window, groups)?;
+    if !x.device().is_cpu() {
+        let y = candle_path::conv2d(x, weight, &geometry)?;
+        return match bias {
+            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
+            None => Ok(y),
+        };
+    }
+    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Forward(geometry))?;
+    match bias {
+        Some(bias) => y.apply_op2(&bias.contiguous()?, AddBias),
+        None => Ok(y),
+    }
+}
+
+/// `x W^T + bias` for `x` `[N, F]`, `weight` `[O, F]`, `bias` `[O]`.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ((rows, features), (out, _)) = (x.dims2()?, weight.dims2()?);
+    let window = Window { stride: [1, 1], pads: [0; 4], dilation: [1, 1] };
+    let (x, weight) = (x.reshape((rows, features, 1, 1))?, weight.reshape((out, (), 1, 1))?);
+    conv2d(&x, &weight, bias, window, 1)?.reshape((rows, out))
+}

@@ -1,0 +1,13 @@
+//! `y = a + b` with numpy broadcasting.
+
+use candle_core::{Result, Tensor};
+use sentei_graph::ops::Add;
+
+use super::{Lower, Step, take};
+
+impl Lower for Add {
+    fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
+        let [a, b] = take(inputs)?;
+        a.broadcast_add(b)
+    }
+}

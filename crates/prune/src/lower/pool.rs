@@ -1,0 +1,280 @@
+//! Pooling with any stride and any padding, with gradients: candle's own gradient needs windows that do not overlap, and its
+//! pools know no padding.
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use rayon::prelude::*;
+
+use super::activation::floats;
+
+/// Every length of one pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    planes: [usize; 2],
+    input: [usize; 2],
+    output: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    pads: [usize; 4],
+}
+
+impl Geometry {
+    /// The pool of `x` `[N, C, H, W]`; `pads` is top, left, bottom, right.
+    pub fn new(x: &Tensor, kernel: [usize; 2], stride: [usize; 2], pads: [usize; 4]) -> Result<Geometry> {
+        let (batch, channels, height, width) = x.dims4()?;
+        let input = [height, width];
+        let mut output = [0; 2];
+        for axis in 0..2 {
+            let padded = input[axis] + pads[axis] + pads[axis + 2];
+            if kernel[axis] == 0 || stride[axis] == 0 || padded < kernel[axis] {
+                bail!("a window of {kernel:?} with step {stride:?} does not fit {input:?} with padding {pads:?}");
+            }
+            output[axis] = (padded - kernel[axis]) / stride[axis] + 1;
+        }
+        Ok(Geometry { planes: [batch, channels], input, output, kernel, stride, pads })
+    }
+
+    fn shape(&self, plane: [usize; 2]) -> Shape {
+        (self.planes[0], self.planes[1], plane[0], plane[1]).into()
+    }
+
+    /// The input positions `first..last` that output position `o` covers along `axis`.
+    fn span(&self, axis: usize, o: usize) -> (usize, usize) {
+        let start = o * self.stride[axis];
+        let first = start.saturating_sub(self.pads[axis]);
+        let last = (start + self.kernel[axis]).saturating_sub(self.pads[axis]).min(self.input[axis]);
+        (first.min(last), last)
+    }
+
+    /// Calls `each(output pixel, rows, columns)` for every window, clipped to the input.
+    fn windows(&self, mut each: impl FnMut(usize, (usize, usize), (usize, usize))) {
+        for oy in 0..self.output[0] {
+            let rows = self.span(0, oy);
+            for ox in 0..self.output[1] {
+                each(oy * self.output[1] + ox, rows, self.span(1, ox));
+            }
+        }
+    }
+
+    /// Index of the first largest value of each window; `None` for a window that lies in the padding.
+    fn winners(&self, x: &[f32], mut each: impl FnMut(usize, Option<usize>)) {
+        self.windows(|o, rows, columns| {
+            let mut best: Option<usize> = None;
+            for y in rows.0..rows.1 {
+                for i in y * self.input[1] + columns.0..y * self.input[1] + columns.1 {
+                    let wins = best.is_none_or(|b| x[i] > x[b] || (x[i].is_nan() && !x[b].is_nan()));
+                    best = if wins { Some(i) } else { best };
+                }
+            }
+            each(o, best);
+        });
+    }
+
+    /// Runs `each` on every pair of an output-like plane and the input-like plane under it, planes in parallel.
+    fn per_plane(&self, out: &mut [f32], out_plane: [usize; 2], each: impl Fn(usize, &mut [f32]) + Sync) {
+        let length = (out_plane[0] * out_plane[1]).max(1);
+        out.par_chunks_mut(length).with_min_len(4).enumerate().for_each(|(plane, out)| each(plane, out));
+    }
+}
+
+/// Plane `index` of `all`, of `lengths`.
+fn plane(all: &[f32], index: usize, lengths: [usize; 2]) -> &[f32] {
+    &all[index * lengths[0] * lengths[1]..][..lengths[0] * lengths[1]]
+}
+
+/// Largest value of each window.
+pub(super) fn max(x: &Tensor, g: Geometry) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op1(Max(g));
+    }
+    let x = pad(x, &g, f32::MIN)?;
+    let mut best: Option<Tensor> = None;
+    for_taps(&x, &g, |tap| {
+        best = Some(match &best {
+            Some(best) => best.maximum(&tap)?,
+            None => tap,
+        });
+        Ok(())
+    })?;
+    Ok(best.expect("a kernel has at least one tap"))
+}
+
+/// Mean of each window, over the whole kernel or over what lies inside the input.
+pub(super) fn average(x: &Tensor, g: Geometry, count_padding: bool) -> Result<Tensor> {
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op1(Average { g, count_padding });
+    }
+    let x = pad(x, &g, 0.0)?;
+    let mut sum = Tensor::zeros(g.shape(g.output), x.dtype(), x.device())?;
+    for_taps(&x, &g, |tap| {
+        sum = (&sum + tap)?;
+        Ok(())
+    })?;
+    let mut shares = vec![0.0; g.output[0] * g.output[1]];
+    g.windows(|o, rows, columns| shares[o] = share(&g, count_padding, rows, columns));
+    sum.broadcast_mul(&Tensor::from_vec(shares, (1, 1, g.output[0], g.output[1]), x.device())?)
+}
+
+fn share(g: &Geometry, count_padding: bool, rows: (usize, usize), columns: (usize, usize)) -> f32 {
+    let inside = (rows.1 - rows.0) * (columns.1 - columns.0);
+    let count = if count_padding { g.kernel[0] * g.kernel[1] } else { inside };
+    if count == 0 { 0.0 } else { 1.0 / count as f32 }
+}
+
+/// `x` with the padding, and with enough after it that every tap can be cut out as whole steps.
+fn pad(x: &Tensor, g: &Geometry, value: f32) -> Result<Tensor> {
+    let mut y = x.clone();
+    for axis in 0..2 {
+        let needed = g.kernel[axis] - 1 + g.output[axis] * g.stride[axis];
+        let after = needed.saturating_sub(g.pads[axis] + g.input[axis]);
+        let filler = |length: usize, y: &Tensor| -> Result<Tensor> {
+            let mut shape = y.dims().to_vec();
+            shape[axis + 2] = length;
+            Tensor::full(value, shape, x.device())?.contiguous()
+        };
+        y = Tensor::cat(&[&filler(g.pads[axis], &y)?, &y, &filler(after, &y)?], axis + 2)?;
+    }
+    Ok(y)
+}
+
+fn for_taps(x: &Tensor, g: &Geometry, mut each: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
+    let ([batch, channels], [oh, ow], [down, right]) = (g.planes, g.output, g.stride);
+    for ky in 0..g.kernel[0] {
+        for kx in 0..g.kernel[1] {
+            let cut = x.narrow(2, ky, oh * down)?.narrow(3, kx, ow * right)?.contiguous()?;
+            let cut = cut.reshape((batch, channels, oh, down, ow, right))?;
+            each(cut.narrow(3, 0, 1)?.narrow(5, 0, 1)?.contiguous()?.reshape((batch, channels, oh, ow))?)?;
+        }
+    }
+    Ok(())
+}
+
+/// `x -> y`.
+struct Max(Geometry);
+/// `(x, g of y) -> g at the winners`, zero elsewhere.
+struct MaxScatter(Geometry);
+/// `(x, v like x) -> v at the winners`, like `y`: the adjoint of [`MaxScatter`] in its second argument.
+struct MaxPick(Geometry);
+
+impl CustomOp1 for Max {
+    fn name(&self) -> &'static str {
+        "max-pool"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (g, x) = (&self.0, floats(x, lx)?);
+        let mut y = vec![0.0; g.shape(g.output).elem_count()];
+        g.per_plane(&mut y, g.output, |p, y| {
+            let x = plane(x, p, g.input);
+            g.winners(x, |o, best| y[o] = best.map_or(f32::NEG_INFINITY, |i| x[i]));
+        });
+        Ok((CpuStorage::F32(y), g.shape(g.output)))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, gy: &Tensor) -> Result<Option<Tensor>> {
+        x.apply_op2(&gy.contiguous()?, MaxScatter(self.0)).map(Some)
+    }
+}
+
+impl CustomOp2 for MaxScatter {
+    fn name(&self) -> &'static str {
+        "max-pool-gradient"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, gy: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (g, x, gy) = (&self.0, floats(x, lx)?, floats(gy, lg)?);
+        let mut gx = vec![0.0; x.len()];
+        g.per_plane(&mut gx, g.input, |p, gx| {
+            let gy = plane(gy, p, g.output);
+            g.winners(plane(x, p, g.input), |o, best| {
+                if let Some(i) = best {
+                    gx[i] += gy[o];
+                }
+            });
+        });
+        Ok((CpuStorage::F32(gx), g.shape(g.input)))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((None, Some(x.apply_op2(&gg.contiguous()?, MaxPick(self.0))?)))
+    }
+}
+
+impl CustomOp2 for MaxPick {
+    fn name(&self) -> &'static str {
+        "max-pool-pick"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, v: &CpuStorage, lv: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (g, x, v) = (&self.0, floats(x, lx)?, floats(v, lv)?);
+        let mut y = vec![0.0; g.shape(g.output).elem_count()];
+        g.per_plane(&mut y, g.output, |p, y| {
+            let v = plane(v, p, g.input);
+            g.winners(plane(x, p, g.input), |o, best| y[o] = best.map_or(0.0, |i| v[i]));
+        });
+        Ok((CpuStorage::F32(y), g.shape(g.output)))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, gy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((None, Some(x.apply_op2(&gy.contiguous()?, MaxScatter(self.0))?)))
+    }
+}
+
+/// `x -> y`, linear.
+struct Average {
+    g: Geometry,
+    count_padding: bool,
+}
+/// The adjoint of [`Average`].
+struct Spread {
+    g: Geometry,
+    count_padding: bool,
+}
+
+impl CustomOp1 for Average {
+    fn name(&self) -> &'static str {
+        "average-pool"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (g, x) = (&self.g, floats(x, lx)?);
+        let mut y = vec![0.0; g.shape(g.output).elem_count()];
+        g.per_plane(&mut y, g.output, |p, y| {
+            let x = plane(x, p, g.input);
+            g.windows(|o, rows, columns| {
+                let line = |r: usize| &x[r * g.input[1]..][columns.0..columns.1];
+                let sum: f32 = (rows.0..rows.1).map(|r| line(r).iter().sum::<f32>()).sum();
+                y[o] = sum * share(g, self.count_padding, rows, columns);
+            });
+        });
+        Ok((CpuStorage::F32(y), g.shape(g.output)))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gy: &Tensor) -> Result<Option<Tensor>> {
+        gy.contiguous()?.apply_op1(Spread { g: self.g, count_padding: self.count_padding }).map(Some)
+    }
+}
+
+impl CustomOp1 for Spread {
+    fn name(&self) -> &'static str {
+        "average-pool-gradient"
+    }
+
+    fn cpu_fwd(&self, gy: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (g, gy) = (&self.g, floats(gy, lg)?);
+        let mut gx = vec![0.0; g.shape(g.input).elem_count()];
+        g.per_plane(&mut gx, g.input, |p, gx| {
+            let gy = plane(gy, p, g.output);
+            g.windows(|o, rows, columns| {
+                let part = gy[o] * share(g, self.count_padding, rows, columns);
+                for r in rows.0..rows.1 {
+                    gx[r * g.input[1]..][columns.0..columns.1].iter_mut().for_each(|v| *v += part);
+                }
+            });
+        });
+        Ok((CpuStorage::F32(gx), g.shape(g.input)))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<Option<Tensor>> {
+        gg.contiguous()?.apply_op1(Average { g: self.g, count_padding: self.count_padding }).map(Some)
+    }
+}

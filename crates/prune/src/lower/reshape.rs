@@ -1,0 +1,32 @@
+//! Same elements, new shape.
+
+use candle_core::{Result, Tensor, bail};
+use sentei_graph::ops::Reshape;
+
+use super::{Lower, Step, take};
+
+impl Lower for Reshape {
+    fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
+        let [x] = take(inputs)?;
+        let mut shape = Vec::with_capacity(self.shape.len());
+        let mut rest = None;
+        for (axis, &length) in self.shape.iter().enumerate() {
+            shape.push(match length {
+                0 => x.dim(axis)?,
+                -1 => {
+                    rest = Some(axis);
+                    1
+                }
+                _ => length as usize,
+            });
+        }
+        if let Some(axis) = rest {
+            let known: usize = shape.iter().product();
+            if known == 0 {
+                bail!("cannot infer the length of axis {axis}: another axis has length 0");
+            }
+            shape[axis] = x.elem_count() / known;
+        }
+        x.reshape(shape)
+    }
+}
