@@ -17,9 +17,14 @@ use crate::{Activation, KernelError};
 const PIECE_PIXELS: usize = 192;
 /// Elements of all channels of one piece, at most (if more than [`PIECE_PIXELS`] each): half of a 512 KiB cache.
 const PIECE_ELEMENTS: usize = 1 << 16;
-/// Elements of input planes that one tile should touch: 3/4 of a 32 KiB first-level cache.
+/// Elements of input planes that one tile of one block should touch: 3/4 of a 32 KiB first-level cache.
+///
+/// `examples/layer_speed` on one core with 48 KiB: against no blocks at all 1.2 to 1.7 times the speed on the
+/// 3x3 layers of 28x28 and smaller and up to 1.7 times on 1x1 layers of 7x7; twice as many elements lose up to 25 %.
 const CACHED_ELEMENTS: usize = 6 * 1024;
 /// Fewer non-zeros per row and block than this do not pay for reloading the partial sums.
+///
+/// Same measurement: 5 loses up to 15 % on 1x1 layers with 25 to 50 non-zeros per row, 8 to 18 are within noise.
 const BLOCK_NONZEROS: usize = 12;
 
 /// A convolution whose zeros are gone.
@@ -278,11 +283,9 @@ impl Planes {
 
 /// Copies elements 0, `STEP`, `2 * STEP`, ...; the constant step lets the compiler use vector shuffles.
 fn copy_every<const STEP: usize>(from: &[f32], to: &mut [f32]) {
-    let Some(last) = to.len().checked_sub(1) else { return };
-    let from = &from[..last * STEP + 1];
-    for (index, to) in to.iter_mut().enumerate() {
-        *to = from[index * STEP];
-    }
+    let Some((last, head)) = to.split_last_mut() else { return };
+    *last = from[head.len() * STEP];
+    head.iter_mut().zip(from.chunks_exact(STEP)).for_each(|(to, from)| *to = from[0]);
 }
 
 #[cfg(test)]

@@ -1,0 +1,78 @@
+//! What the documentation promises about memory, counted by the allocator: running a layer allocates nothing,
+//! and a hostile packed tensor is refused before anything of its dense size is allocated.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+
+use sentei_kernels::Activation;
+use sentei_kernels::conv::{ConvGeometry, SparseConv};
+use sentei_kernels::gemv::SparseLinear;
+use sentei_kernels::packed::{ByteBudget, Encoding, Packed, PackedError, Values};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATED_BYTES: Cell<usize> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system allocator unchanged; counting neither allocates nor touches the memory.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATED_BYTES.with(|bytes| bytes.set(bytes.get() + layout.size()));
+        // SAFETY: the caller keeps the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: `at` came from `System.alloc` with this layout.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Bytes this thread allocates while `f` runs.
+fn allocated_by(f: impl FnOnce()) -> usize {
+    let before = ALLOCATED_BYTES.with(Cell::get);
+    f();
+    ALLOCATED_BYTES.with(Cell::get) - before
+}
+
+#[test]
+fn the_counter_counts() {
+    assert!(allocated_by(|| drop(std::hint::black_box(vec![0u8; 1000]))) >= 1000);
+}
+
+#[test]
+fn running_a_layer_allocates_nothing() {
+    let every_third = |len: usize| (0..len as u32).step_by(3).map(|index| (index, 0.5));
+    for (kernel, stride) in [(1, 1), (1, 2), (3, 1), (3, 2)] {
+        let geometry = ConvGeometry {
+            pads: [kernel / 2; 4],
+            stride: [stride; 2],
+            ..ConvGeometry::new(9, [13, 11], 7, [kernel; 2])
+        };
+        let nonzeros = every_third(geometry.weights().expect("small"));
+        let conv = SparseConv::prepare(geometry.clone(), nonzeros, None).expect("valid layer");
+        let (x, mut y) = (vec![1.0; geometry.in_len()], vec![0.0; geometry.out_len()]);
+        let (residual, mut scratch) = (y.clone(), vec![0.0; conv.scratch_len()]);
+        let run = || conv.run(&x, &mut y, Some(&residual), Activation::HardSwish, &mut scratch);
+        assert_eq!(allocated_by(run), 0, "kernel {kernel}, stride {stride}");
+    }
+    let layer = SparseLinear::prepare(19, 33, every_third(19 * 33), None).expect("valid layer");
+    let (x, mut y) = (vec![1.0; 2 * 33], vec![0.0; 2 * 19]);
+    assert_eq!(allocated_by(|| layer.run(&x, &mut y, Activation::Relu)), 0);
+}
+
+#[test]
+fn a_shape_bomb_is_refused_before_its_size_is_allocated() {
+    let values = Values::F32(vec![1.0]);
+    let mut packed = Packed::encode(&[2, 2], Encoding::Gap4, &[3], values, None).expect("valid tensor");
+    packed.shape = vec![16384, 16384, 2];
+    let used = allocated_by(|| {
+        let error = packed.to_dense(&mut ByteBudget::default()).expect_err("2 GiB exceed the budget");
+        assert!(matches!(error, PackedError::Budget { .. }));
+    });
+    assert_eq!(used, 0);
+}
