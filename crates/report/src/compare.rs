@@ -39,6 +39,12 @@ impl<'a> Comparison<'a> {
         both(|v| v.quality_test.as_ref()).or_else(|| both(|v| v.quality_val.as_ref()))
     }
 
+    /// The split of [`Comparison::qualities`]: `test` or `validation`.
+    pub fn split(&self) -> &'static str {
+        let tested = self.baseline.quality_test.is_some() && self.variant.quality_test.is_some();
+        if tested { "test" } else { "validation" }
+    }
+
     /// Change of the accuracy, in percentage points.
     pub fn accuracy_points(&self) -> Option<f64> {
         let (before, after) = self.qualities()?;

@@ -87,8 +87,12 @@ impl Table {
     /// A Markdown table whose columns line up, so that it reads in a terminal too. Ends with a line feed.
     pub fn markdown(&self) -> String {
         let titles: Vec<String> = self.columns.iter().map(|column| escape(&column.title)).collect();
-        let rows: Vec<Vec<String>> =
-            self.rows.iter().map(|row| row.iter().map(|cell| escape(&cell.text)).collect()).collect();
+        // Rows are public and may be ragged; a missing cell prints as an empty one.
+        let texts = |row: &Vec<Cell>| {
+            let text = |index| row.get(index).map_or_else(String::new, |cell: &Cell| escape(&cell.text));
+            (0..titles.len()).map(text).collect()
+        };
+        let rows: Vec<Vec<String>> = self.rows.iter().map(texts).collect();
         let width = |index: usize| {
             let cells = rows.iter().map(|row| row[index].chars().count());
             cells.chain([titles[index].chars().count(), 3]).max().unwrap_or(3)
@@ -151,6 +155,13 @@ mod tests {
         let mut table = Table::new(&["Class"]);
         table.push(["a|b\n<script>&[x](y)".into()]);
         assert_eq!(table.markdown().lines().nth(2), Some(r"| a\|b &lt;script>&amp;\[x\](y) |"));
+    }
+
+    #[test]
+    fn a_ragged_row_still_prints() {
+        let mut table = Table::new(&["a", "b"]);
+        table.rows.push(vec!["x".into()]);
+        assert_eq!(table.markdown().lines().nth(2), Some("| x   |     |"));
     }
 
     #[test]

@@ -161,13 +161,17 @@ fn quality(comparison: &Comparison<'_>, record: &RunRecord, cards: &mut Vec<Card
     {
         let detail = format!("{} → {}", percent(b), percent(a));
         let images = images(after.accuracy().total);
-        sentences.push(format!("Accuracy on {images}: {detail} ({}).", points(change)));
+        sentences.push(format!(
+            "Accuracy on {images} of the {} split: {detail} ({}).",
+            comparison.split(),
+            points(change)
+        ));
         cards.push(Card {
             label: "Accuracy".into(),
             value: points(change),
             summary: format!("accuracy {}", points(change)),
             detail,
-            note: format!("{images} it never saw"),
+            note: format!("{images} of the {} split", comparison.split()),
             tone: judged("max_accuracy_drop_points", change < -NOTABLE_POINTS),
         });
     }

@@ -132,7 +132,9 @@ impl Warning {
                 format!("{model}: {samples} samples, percentiles need {needed}")
             }
             Self::SmallSplit { split, samples, points } => {
-                format!("split `{split}` has {samples} samples: an accuracy on it is known to ±{points:.1} points")
+                format!(
+                    "split `{split}` has {samples} samples: an accuracy on it is known to ±{points:.1} points at worst"
+                )
             }
             Self::FewSamples { class, split, samples } => {
                 format!("class `{class}` has {samples} samples in split `{split}`")

@@ -106,7 +106,7 @@ fn the_verdict_is_said_in_plain_words() {
     Passed: file 7.41× smaller, weights 7.73× smaller, 2.16× faster, accuracy −0.5 points
     8,250 of 79,270 parameters remain (90.0 % of the prunable weights are zero).
     One image at a time, the pruned model is 2.16× faster than the dense one in tract (2 threads, Example CPU 2.1 GHz): 4.19 ms → 1.94 ms, ratio 2.16, 95 % sure between 2.15 and 2.17.
-    Accuracy on 1,200 images: 95.6 % → 95.1 % (−0.5 points).
+    Accuracy on 1,200 images of the test split: 95.6 % → 95.1 % (−0.5 points).
     Of 1,000 defects, the dense model passes 28 as good, the pruned one 31; of 200 good images, 5 and 6 are rejected.
     The hardest class is inclusion: 92.5 % of its images are recognised.
     The verdict changed for 5 images: 3 newly wrong, 1 newly right, 1 wrong both times.

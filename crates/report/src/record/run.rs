@@ -332,7 +332,7 @@ mod tests {
             texts,
             [
                 "class `ok` has 900 samples, class `pit` only 30",
-                "split `val` has 100 samples: an accuracy on it is known to ±9.6 points",
+                "split `val` has 100 samples: an accuracy on it is known to ±9.6 points at worst",
                 "class `pit` has 10 samples in split `val`",
             ]
         );

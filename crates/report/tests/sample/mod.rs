@@ -182,7 +182,9 @@ fn layers(kept: f64) -> Vec<LayerRow> {
 }
 
 fn row(model: &str, ns: u64, variant: &Variant) -> BenchRow {
-    let noise = |i: u64| (i * (ns / 10_000) % 101 + i * 7_919 % 37) * ns / 3_000 + if i % 41 == 0 { ns / 5 } else { 0 };
+    let noise = |i: u64| {
+        (i * (ns / 10_000) % 101 + i * 7_919 % 37) * ns / 3_000 + if i.is_multiple_of(41) { ns / 5 } else { 0 }
+    };
     BenchRow {
         model: model.into(),
         engine: Engine { name: "tract".into(), version: "0.23.9".into(), provider: "cpu".into(), threads: 2 },

@@ -54,9 +54,13 @@ pub(crate) fn sparsity(record: &RunRecord) -> Result<Option<Chart>, ReportError>
             let radius = if Some(*name) == chosen { 7 } else { 5 };
             let paint = if *x == 0.0 { BEFORE } else { AFTER };
             chart.draw_series([Circle::new((*x, *y), radius, paint.rgb.filled())])?;
-            // Names alternate below and above their bars, since high sparsities lie close together.
-            let (end, shift, anchor) =
-                if index % 2 == 0 { (interval.low, 5, VPos::Top) } else { (interval.high, -5, VPos::Bottom) };
+            // Names alternate below and above their bars, since high sparsities lie close together; the last, usually
+            // lowest, goes below.
+            let (end, shift, anchor) = if (points.len() - index) % 2 == 1 {
+                (interval.low, 5, VPos::Top)
+            } else {
+                (interval.high, -5, VPos::Bottom)
+            };
             let short: String = name.chars().take(16).collect();
             let label = Text::new(short, (0, shift), text(INK, 13, HPos::Center, anchor));
             chart.draw_series([EmptyElement::at((*x, end)) + label])?;
