@@ -27,7 +27,13 @@ mod progress;
 #[cfg(feature = "prune")]
 mod prune;
 #[cfg(feature = "prune")]
+mod record;
+#[cfg(feature = "prune")]
 mod recipe;
+#[cfg(feature = "prune")]
+mod run_folder;
+#[cfg(feature = "prune")]
+mod shipped;
 #[cfg(feature = "prune")]
 mod shrink;
 #[cfg(feature = "prune")]

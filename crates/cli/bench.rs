@@ -1,0 +1,122 @@
+//! `sentei bench`: latency and memory of models, side by side.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use sentei_report::tables;
+use sentei_runtime::{KernelChoice, LoadOptions, noise_inputs};
+
+use crate::files;
+use crate::measure::{self, Plan, Subject};
+use crate::output::Output;
+
+/// Measures models in interleaved rounds; the first one is what the others are compared with.
+#[derive(clap::Args)]
+pub struct Args {
+    /// ONNX files; ratios are first / this one, so put the baseline first
+    #[arg(value_name = "MODEL", required_unless_present = "memory_of")]
+    models: Vec<PathBuf>,
+    /// Engine: tract (with the sparse kernels) or ort (ONNX Runtime)
+    #[arg(long, value_name = "ENGINE", default_value = "tract")]
+    engine: String,
+    /// Threads of the engine
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    /// Images per inference, where the model leaves the batch open
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    batch: usize,
+    /// Seconds of measuring, all models together
+    #[arg(long, value_name = "S", default_value_t = 5.0)]
+    seconds: f64,
+    /// Who decides whether a packed layer runs sparse: measure, sparse or dense
+    #[arg(long, value_name = "CHOICE", default_value = "measure")]
+    kernels: String,
+    /// Print a table of layers: kernel, reason, time
+    #[arg(long)]
+    per_layer: bool,
+    /// Leave out the memory columns (they take a process per model)
+    #[arg(long)]
+    no_memory: bool,
+    /// Most bytes that decoded weights may take
+    #[arg(long, value_name = "BYTES", default_value_t = LoadOptions::default().byte_budget)]
+    byte_budget: u64,
+    /// Most seconds that loading one model may take
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    time_budget: u64,
+    /// ONNX Runtime library to use instead of searching for one
+    #[arg(long, value_name = "FILE")]
+    ort_library: Option<PathBuf>,
+    /// Where to write the raw samples as JSON
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Measure the memory of this one model and print it as JSON (what `bench` starts itself for)
+    #[arg(long, hide = true, value_name = "MODEL")]
+    memory_of: Option<PathBuf>,
+}
+
+pub fn run(args: Args, out: Output) -> Result<()> {
+    let options = LoadOptions {
+        threads: args.threads,
+        batch: args.batch,
+        byte_budget: args.byte_budget,
+        time_budget: Duration::from_secs(args.time_budget),
+        library: args.ort_library.clone(),
+        kernel_choice: match args.kernels.as_str() {
+            "measure" => KernelChoice::Measure,
+            "sparse" => KernelChoice::AlwaysSparse,
+            "dense" => KernelChoice::AlwaysDense,
+            other => bail!("--kernels is measure, sparse or dense, found `{other}`"),
+        },
+        ..LoadOptions::default()
+    };
+    if args.threads == 0 || args.batch == 0 || args.seconds.is_nan() || args.seconds <= 0.0 {
+        bail!("--threads and --batch need at least 1, --seconds more than 0");
+    }
+    if let Some(path) = &args.memory_of {
+        return measure::print_memory(path, &args.engine, &options);
+    }
+    if let Some(path) = &args.output {
+        files::check_writable(path)?;
+    }
+    let subjects: Vec<Subject> =
+        args.models.iter().map(|path| Subject { name: path.display().to_string(), path: path.clone() }).collect();
+    let plan = Plan { engine: args.engine.clone(), options, seconds: args.seconds, memory: !args.no_memory };
+    let (bench, mut sessions) = measure::bench(&subjects, &plan)?;
+    out.say(tables::bench(&bench).markdown());
+    if args.per_layer {
+        for (subject, session) in subjects.iter().zip(&mut sessions) {
+            let inputs = noise_inputs(&**session, 1);
+            let times = session.profile(&inputs, 20)?;
+            out.say(format!("\n{}\n", subject.name));
+            out.say(per_layer(session.facts(), &times).markdown());
+        }
+    }
+    for warning in bench.warnings() {
+        out.note(format!("warning: {warning}"));
+    }
+    let json = bench.to_json();
+    if let Some(path) = &args.output {
+        files::write_atomic(path, serde_json::to_string_pretty(&json)?.as_bytes())?;
+    }
+    out.object(&json);
+    Ok(())
+}
+
+/// Every node with its time, and for packed layers the kernel and why it was chosen.
+fn per_layer(facts: &sentei_runtime::Facts, times: &[sentei_runtime::NodeTime]) -> sentei_report::table::Table {
+    let mut table = sentei_report::table::Table::new(&["Node", "Op", "#Time", "#Non-zeros", "Kernel", "Why"]);
+    for node in times {
+        let kernel = facts.kernels.iter().find(|k| k.name == node.name);
+        let text = |f: fn(&sentei_runtime::LayerKernel) -> String| kernel.map(f).unwrap_or_default();
+        table.push([
+            node.name.clone().into(),
+            node.op.clone().into(),
+            sentei_report::format::milliseconds(node.time_ns as f64 / 1e6).into(),
+            text(|k| k.nnz.to_string()).into(),
+            text(|k| k.kernel.clone()).into(),
+            text(|k| k.reason.clone()).into(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,149 @@
+//! `sentei compile`: a trained or pruned ONNX model in, a small packed one out, proven equal.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use sentei_convert::CompileOptions;
+use sentei_report::format;
+use sentei_report::table::Table;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::output::Output;
+use crate::{files, measure, models};
+
+/// How pruned weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Packing {
+    /// Local functions: smallest, for sentei and ONNX Runtime
+    #[default]
+    Functions,
+    /// The same nodes in the main graph: for tract, OpenVINO and others without local functions
+    Inline,
+    /// Plain tensors with zeros in them
+    Dense,
+}
+
+/// The type of stored weights.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Values {
+    /// Exact
+    #[default]
+    F32,
+    /// Half precision
+    F16,
+    /// 8 bits with a scale per output channel
+    I8,
+}
+
+impl From<Packing> for sentei_convert::Packing {
+    fn from(packing: Packing) -> Self {
+        match packing {
+            Packing::Functions => Self::Functions,
+            Packing::Inline => Self::Inline,
+            Packing::Dense => Self::Dense,
+        }
+    }
+}
+
+impl From<Values> for sentei_convert::Values {
+    fn from(values: Values) -> Self {
+        match values {
+            Values::F32 => Self::F32,
+            Values::F16 => Self::F16,
+            Values::I8 => Self::I8,
+        }
+    }
+}
+
+/// The `[compile]` table of a recipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CompileRecipe {
+    /// How pruned weights are stored.
+    pub packing: Packing,
+    /// Stored values of the shipped file.
+    pub values: Values,
+}
+
+/// Flags of verbs that compile.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub struct CompileArgs {
+    /// How pruned weights are stored [default: functions]
+    #[arg(long, value_enum, value_name = "PACKING")]
+    pub packing: Option<Packing>,
+    /// Type of the stored weights [default: f32]
+    #[arg(long, value_enum, value_name = "TYPE")]
+    pub values: Option<Values>,
+}
+
+impl CompileArgs {
+    /// Puts the flags that were given over the recipe's values.
+    pub fn overlay(self, recipe: &mut CompileRecipe) {
+        recipe.packing = self.packing.unwrap_or(recipe.packing);
+        recipe.values = self.values.unwrap_or(recipe.values);
+    }
+}
+
+/// Folds batch norm, drops dead channels, fuses, packs; nothing is written unless the result computes the same.
+#[derive(clap::Args)]
+pub struct Args {
+    /// ONNX model, dense or packed
+    #[arg(value_name = "IN")]
+    input: PathBuf,
+    /// Where to write the compiled model
+    #[arg(long, short, value_name = "OUT")]
+    output: PathBuf,
+    #[command(flatten)]
+    options: CompileArgs,
+}
+
+/// Runs the verb.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    files::check_writable(&args.output)?;
+    let mut recipe = CompileRecipe::default();
+    args.options.overlay(&mut recipe);
+    let graph = models::read(&args.input)?;
+    let options = CompileOptions { packing: recipe.packing.into(), values: recipe.values.into(), ..Default::default() };
+    let compiled =
+        sentei_convert::compile(&graph, &options).with_context(|| format!("compiling {}", args.input.display()))?;
+    files::write_atomic(&args.output, &compiled.bytes)?;
+
+    let mut table = Table::new(&["Weight", "Shape", "#Non-zeros", "Stored as", "#Bytes", "#Dense bytes"]);
+    for row in &compiled.tensors {
+        let shape = row.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
+        let stored = format!("{} {}", row.encoding, row.values);
+        let [nnz, bytes, dense] = [row.nnz as u64, row.bytes, row.dense_bytes].map(|n| format::large(n).into());
+        table.push([row.name.clone().into(), shape.into(), nnz, stored.into(), bytes, dense]);
+    }
+    out.say(table.markdown());
+    let (packed, dense) = (compiled.bytes.len() as u64, compiled.dense_bytes.len() as u64);
+    let dense_gzip = measure::gzip_bytes(&compiled.dense_bytes)?;
+    let equal = &compiled.equivalence;
+    out.say(format!(
+        "{}: {}, {:.2} times smaller than the dense file ({}; {} after gzip)",
+        args.output.display(),
+        format::bytes(packed),
+        dense as f64 / packed as f64,
+        format::bytes(dense),
+        format::bytes(dense_gzip)
+    ));
+    out.say(format!("proof: outputs differ by at most {:.3e} ({} ulp) from the model that came in", equal.max_abs, equal.max_ulp));
+    out.object(&json!({
+        "model": args.output,
+        "sha256": files::sha256(&compiled.bytes),
+        "file_bytes": packed,
+        "dense_bytes": dense,
+        "dense_gzip_bytes": dense_gzip,
+        "max_abs_error": equal.max_abs,
+        "max_ulp": equal.max_ulp,
+        "tensors": compiled.tensors.iter().map(|row| json!({
+            "name": row.name, "shape": row.shape, "nnz": row.nnz, "encoding": row.encoding, "values": row.values,
+            "bytes": row.bytes, "dense_bytes": row.dense_bytes,
+        })).collect::<Vec<_>>(),
+    }));
+    Ok(())
+}

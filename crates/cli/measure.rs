@@ -1,0 +1,134 @@
+//! Models loaded and timed side by side; memory read in a fresh process per model.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use peakmem_alloc::{INSTRUMENTED_SYSTEM, PeakMemAlloc, PeakMemAllocTrait};
+use sentei_report::record::{Bench, BenchRow, Machine, Memory};
+use sentei_runtime::meter::{Contender, HeapMeter, LatencyPlan, MemoryPlan, measure_latency, measure_memory, timed_load};
+use sentei_runtime::{Engine, LoadOptions, Session, noise_inputs};
+
+use crate::files;
+
+/// The program's allocator: the system's, with a counter of live bytes.
+pub type Heap = &'static PeakMemAlloc<std::alloc::System>;
+
+/// See [`Heap`].
+pub const HEAP: Heap = &INSTRUMENTED_SYSTEM;
+
+/// The engine of that name.
+///
+/// # Errors
+/// When the name is wrong, or this build does not contain the engine.
+pub fn engine(name: &str) -> Result<Box<dyn Engine>> {
+    sentei_runtime::engine_named(name).with_context(|| format!("engine `{name}`"))
+}
+
+/// One model to measure: the name it has in the result, and its file.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// Name in the result.
+    pub name: String,
+    /// ONNX file.
+    pub path: PathBuf,
+}
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// `tract` or `ort`.
+    pub engine: String,
+    /// How models are loaded.
+    pub options: LoadOptions,
+    /// Seconds for all models together.
+    pub seconds: f64,
+    /// Whether memory is measured too, in a process per model.
+    pub memory: bool,
+}
+
+/// Measures all subjects in interleaved rounds of this process; the first one is the baseline of every ratio.
+///
+/// # Errors
+/// When a model cannot be loaded or run; the error names its file.
+pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Session>>)> {
+    let engine = engine(&plan.engine)?;
+    let mut sessions = Vec::new();
+    let mut loads = Vec::new();
+    for subject in subjects {
+        let bytes = files::read(&subject.path)?;
+        let loaded = timed_load(&*engine, &bytes, &plan.options);
+        let (session, nanoseconds) = loaded.with_context(|| format!("loading {}", subject.path.display()))?;
+        sessions.push(session);
+        loads.push(nanoseconds);
+    }
+    let inputs: Vec<_> = sessions.iter().map(|session| noise_inputs(&**session, 1)).collect();
+    let mut contenders: Vec<Contender<'_>> = Vec::new();
+    for ((session, inputs), subject) in sessions.iter_mut().zip(&inputs).zip(subjects) {
+        contenders.push(Contender { name: subject.name.clone(), session: &mut **session, inputs });
+    }
+    let latency_plan = LatencyPlan {
+        max_rounds: 20_000,
+        time_budget: Duration::from_secs_f64(plan.seconds),
+        ..LatencyPlan::default()
+    };
+    let timings = measure_latency(&mut contenders, &latency_plan)?;
+    drop(contenders);
+    let mut rows = Vec::new();
+    for (((timing, session), subject), load_ns) in timings.into_iter().zip(&sessions).zip(subjects).zip(loads) {
+        rows.push(BenchRow {
+            model: subject.name.clone(),
+            engine: session.facts().engine.clone(),
+            load_ns: Some(load_ns),
+            first_ns: Some(timing.first_ns),
+            latency: timing.latency,
+            memory: if plan.memory { Some(memory(subject, plan)?) } else { None },
+        });
+    }
+    let bench = Bench { machine: Machine::here(), threads: plan.options.threads, interleaved: true, rows };
+    Ok((bench, sessions))
+}
+
+/// Memory of one model, read in a process of its own: this program called again.
+fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
+    let program = std::env::current_exe().context("finding this program to start it again")?;
+    let mut child = Command::new(program);
+    child.arg("bench").arg("--memory-of").arg(&subject.path);
+    child.args(["--engine", &plan.engine, "--threads", &plan.options.threads.to_string()]);
+    child.args(["--byte-budget", &plan.options.byte_budget.to_string()]);
+    if let Some(library) = &plan.options.library {
+        child.arg("--ort-library").arg(library);
+    }
+    let out = child.stdin(Stdio::null()).stderr(Stdio::piped()).output().context("starting this program again")?;
+    if !out.status.success() {
+        bail!("measuring the memory of {}: {}", subject.path.display(), String::from_utf8_lossy(&out.stderr).trim());
+    }
+    let mut memory: Memory = serde_json::from_slice(&out.stdout).context("reading the memory measurement")?;
+    memory.gzip_bytes = Some(gzip_bytes(&files::read(&subject.path)?)?);
+    Ok(memory)
+}
+
+/// What the child process of [`bench`] does: loads, runs, prints one JSON object.
+///
+/// # Errors
+/// As [`bench`].
+pub fn print_memory(path: &Path, engine_name: &str, options: &LoadOptions) -> Result<()> {
+    let heap = HeapMeter { reset_peak: || HEAP.reset_peak_memory(), peak_bytes: || HEAP.get_peak_memory() as u64 };
+    let plan = MemoryPlan { heap: Some(heap), ..MemoryPlan::default() };
+    let memory = measure_memory(&*engine(engine_name)?, || std::fs::read(path), options, &plan)
+        .with_context(|| format!("loading {}", path.display()))?;
+    println!("{}", serde_json::to_string(&memory)?);
+    Ok(())
+}
+
+/// Size of `bytes` after gzip at its best level: the honest rival of any packed format.
+///
+/// # Errors
+/// None in practice: the sink is memory.
+pub fn gzip_bytes(bytes: &[u8]) -> Result<u64> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    encoder.write_all(bytes)?;
+    Ok(encoder.finish()?.len() as u64)
+}

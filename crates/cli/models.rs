@@ -1,0 +1,89 @@
+//! A network by name or from an ONNX file, ready to be trained or pruned.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use sentei_convert::{ExportOptions, ImportOptions};
+use sentei_data::{Dataset, Normalise, Split};
+use sentei_graph::Graph;
+use sentei_models::Spec;
+
+use crate::files;
+use crate::preprocessing::Preprocessing;
+
+/// A network and how pixels are fed to it.
+pub struct Start {
+    /// The network; its metadata carries the preprocessing.
+    pub graph: Graph,
+    /// Standardisation of the pixels.
+    pub normalise: Normalise,
+    /// Whether its weights come from a file rather than from a seed.
+    pub imported: bool,
+}
+
+/// Builds the architecture `model`, or imports it when it is a file, and checks that it fits the images.
+///
+/// # Errors
+/// When neither an architecture nor a file has that name, or input or output do not fit the data set.
+pub fn start(model: &str, data: &Dataset, seed: u64) -> Result<Start> {
+    let imported = !sentei_models::names().contains(&model);
+    let (mut graph, normalise) = if imported {
+        let path = Path::new(model);
+        if !path.exists() {
+            bail!("--model `{model}` is neither a file nor one of {}", sentei_models::names().join(", "));
+        }
+        let graph = read(path)?;
+        let normalise = match Preprocessing::read(&graph.metadata)? {
+            Some(known) => known.normalise,
+            None => Normalise { mean: vec![0.0; data.channels], std: vec![1.0; data.channels] },
+        };
+        (sentei_graph::passes::for_training(graph)?.graph, normalise)
+    } else {
+        let (channels, height, width) = (data.channels, data.height, data.width);
+        let spec = Spec { channels, height, width, classes: data.classes.len(), seed };
+        (sentei_models::build(model, &spec)?, Normalise::of(data, Split::Train))
+    };
+    check_fit(model, &graph, data)?;
+    Preprocessing { classes: data.classes.clone(), normalise: normalise.clone() }.write(&mut graph.metadata);
+    Ok(Start { graph, normalise, imported })
+}
+
+/// Reads an ONNX file; packed weights are unpacked.
+///
+/// # Errors
+/// When it is no ONNX file or has ops that the graph does not know.
+pub fn read(path: &Path) -> Result<Graph> {
+    let options = ImportOptions { folder: path.parent().map(Path::to_path_buf), ..ImportOptions::default() };
+    sentei_convert::import(&files::read(path)?, &options).with_context(|| format!("importing {}", path.display()))
+}
+
+/// The graph as a dense ONNX file that takes any batch.
+///
+/// # Errors
+/// When the graph is not well formed.
+pub fn to_onnx(graph: &Graph) -> Result<Vec<u8>> {
+    sentei_convert::export(graph, ExportOptions { dynamic_batch: true }).context("writing ONNX")
+}
+
+fn check_fit(model: &str, graph: &Graph, data: &Dataset) -> Result<()> {
+    let [(_, input)] = graph.inputs() else {
+        bail!("{model} has {} inputs, sentei trains networks with one", graph.inputs().len());
+    };
+    let image = [data.channels, data.height, data.width];
+    let takes = &input.shape[1..];
+    if takes != image && takes.iter().product::<usize>() != image.iter().product::<usize>() {
+        bail!(
+            "{model} takes {input}, the images are {}x{}x{} (resize them with --size, choose grey or RGB with --channels)",
+            image[0],
+            image[1],
+            image[2]
+        );
+    }
+    let facts = graph.facts()?;
+    let Some(output) = graph.outputs().first().map(|id| &facts[id]) else { bail!("{model} has no output") };
+    let classes = output.shape.iter().skip(1).product::<usize>();
+    if classes != data.classes.len() {
+        bail!("{model} has {classes} outputs, the data set has {} classes: {}", data.classes.len(), data.classes.join(", "));
+    }
+    Ok(())
+}

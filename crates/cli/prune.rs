@@ -1,0 +1,119 @@
+//! `sentei prune`: a trained ONNX model in, the same model with zeros out.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use sentei_prune::{Method, PruneOutcome};
+use sentei_report::format;
+use sentei_report::table::Table;
+use serde_json::json;
+
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::recipe::RecipeArgs;
+use crate::training::Workbench;
+use crate::{files, models};
+
+/// Removes weights and retrains the rest; the mask is the zero pattern of the written weights.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Trained ONNX model
+    #[arg(value_name = "MODEL")]
+    input: PathBuf,
+    /// What makes a weight worth keeping: magnitude
+    #[arg(long, value_name = "M", default_value = "magnitude")]
+    method: String,
+    /// Fraction of the prunable weights to keep, in (0, 1]
+    #[arg(long, value_name = "D", conflicts_with = "sparsity")]
+    density: Option<f64>,
+    /// Fraction of the prunable weights to remove, in [0, 1)
+    #[arg(long, value_name = "S")]
+    sparsity: Option<f64>,
+    /// Prune only, in one shot; no image is needed
+    #[arg(long)]
+    no_retrain: bool,
+    /// Epochs of retraining (per round, or in all for a cubic ramp)
+    #[arg(long, value_name = "N")]
+    retrain_epochs: Option<u64>,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Where to write the pruned model
+    #[arg(long, short, value_name = "ONNX")]
+    output: PathBuf,
+    /// Go on from the checkpoint beside the output, if there is one
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    files::check_writable(&args.output)?;
+    if args.recipe.model.is_some() {
+        bail!("--model does not apply here: the model to prune is the first argument");
+    }
+    let mut recipe = args.recipe.resolve()?;
+    recipe.model = args.input.display().to_string();
+    recipe.prune.method = method(&args.method)?;
+    if let Some(density) = args.density {
+        if !(density > 0.0 && density <= 1.0) {
+            bail!("--density expects a number in (0, 1], found {density}");
+        }
+        recipe.prune.sparsity = Some(1.0 - density);
+    } else if let Some(sparsity) = args.sparsity {
+        recipe.prune.sparsity = Some(sparsity);
+    } else if recipe.prune.distribution.takes_a_target() {
+        recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
+    }
+    if let Some(epochs) = args.retrain_epochs {
+        recipe.prune.retrain.epochs = epochs;
+    }
+    let outcome = if args.no_retrain {
+        let graph = sentei_graph::passes::for_training(models::read(&args.input)?)?.graph;
+        sentei_prune::prune_only(&graph, &recipe.prune)?
+    } else {
+        let path = args.output.with_extension("checkpoint.safetensors");
+        let checkpoint = sentei_prune::Checkpointing { path: path.clone(), resume: args.resume };
+        let prune = recipe.prune.clone();
+        let mut bench = Workbench::open(recipe, Progress::shown(out))?;
+        let start = models::start(&bench.recipe.model, &bench.data, bench.recipe.seed)?;
+        let outcome = bench.prune(&start.graph, &start.normalise, &prune, Some(checkpoint))?;
+        let _ = std::fs::remove_file(path);
+        outcome
+    };
+    let bytes = models::to_onnx(&outcome.graph)?;
+    files::write_atomic(&args.output, &bytes)?;
+    out.say(layers(&outcome).markdown());
+    out.say(format!(
+        "{}: {} of {} prunable weights kept (density {:.4})",
+        args.output.display(),
+        outcome.masks.kept(),
+        outcome.masks.prunable(),
+        outcome.masks.density()
+    ));
+    out.object(&json!({
+        "model": args.output,
+        "sha256": files::sha256(&bytes),
+        "method": args.method,
+        "density": outcome.masks.density(),
+        "kept": outcome.masks.kept(),
+        "prunable": outcome.masks.prunable(),
+        "history": outcome.history,
+    }));
+    Ok(())
+}
+
+/// A method by its name on the command line.
+fn method(name: &str) -> Result<Method> {
+    serde_json::from_value(json!(name)).or_else(|_| bail!("--method `{name}` is unknown; there is: magnitude"))
+}
+
+/// Kept weights per prunable layer, in graph order.
+pub fn layers(outcome: &PruneOutcome) -> Table {
+    let mut table = Table::new(&["Layer", "#Weights", "#Kept", "#Density"]);
+    for (name, mask) in outcome.masks.iter() {
+        let cells = [format::large(mask.len() as u64), format::large(mask.kept() as u64), format::percent(mask.density())];
+        let [weights, kept, density] = cells.map(Into::into);
+        table.push([name.to_string().into(), weights, kept, density]);
+    }
+    table
+}

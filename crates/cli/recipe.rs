@@ -1,0 +1,227 @@
+//! A recipe: everything a run depends on, in one TOML file. Unknown keys are refused by line, flags win over the file.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use sentei_prune::{PruneConfig, TrainConfig};
+use sentei_report::Gate;
+use serde::{Deserialize, Serialize};
+
+use crate::compile::CompileRecipe;
+use crate::data_args::{DataArgs, DataRecipe};
+use crate::files;
+
+/// One run, from images to report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Recipe {
+    /// Seed of everything random in training and pruning.
+    pub seed: u64,
+    /// `cpu`, `cuda` or `cuda:N`; where training runs.
+    pub device: String,
+    /// An architecture of `models`, or the path of an ONNX file.
+    pub model: String,
+    /// Whether an imported model is trained before it is pruned; `--epochs` turns this on.
+    pub train_imported: bool,
+    /// Removed fractions to try, each in `[0, 1)`; the first one is the model that is shipped.
+    pub sparsities: Vec<f64>,
+    /// Images.
+    pub data: DataRecipe,
+    /// Training of the dense network.
+    pub train: TrainConfig,
+    /// Pruning and retraining.
+    pub prune: PruneConfig,
+    /// The packed file.
+    pub compile: CompileRecipe,
+    /// Measuring.
+    pub bench: BenchRecipe,
+    /// What the pruned model must keep; a miss is exit code 3 and no model file.
+    pub gate: Gate,
+}
+
+/// The `[bench]` table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BenchRecipe {
+    /// `tract`, `ort`; engines that are absent are left out of a run with a warning.
+    pub engines: Vec<String>,
+    /// Threads of each engine.
+    pub threads: usize,
+    /// Seconds of measuring per engine.
+    pub seconds: f64,
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Recipe {
+            seed: 0,
+            device: "cpu".into(),
+            model: "inspect".into(),
+            train_imported: false,
+            sparsities: vec![0.9],
+            data: DataRecipe::default(),
+            train: TrainConfig::default(),
+            prune: PruneConfig::default(),
+            compile: CompileRecipe::default(),
+            bench: BenchRecipe::default(),
+            gate: Gate::default(),
+        }
+    }
+}
+
+impl Default for BenchRecipe {
+    fn default() -> Self {
+        BenchRecipe { engines: vec!["tract".into(), "ort".into()], threads: 1, seconds: 5.0 }
+    }
+}
+
+/// Recipes inside the binary: name and text.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("inspect", include_str!("../../models/recipes/inspect.toml")),
+    ("neu", include_str!("../../models/recipes/neu.toml")),
+    ("magnetic-tile", include_str!("../../models/recipes/magnetic-tile.toml")),
+    ("lenet300-mnist", include_str!("../../models/recipes/lenet300-mnist.toml")),
+    ("lenet5-mnist", include_str!("../../models/recipes/lenet5-mnist.toml")),
+];
+
+/// Flags that verbs with a recipe share.
+#[derive(Args, Clone, Debug, Default)]
+pub struct RecipeArgs {
+    /// Recipe: a TOML file, or one of inspect, neu, magnetic-tile, lenet300-mnist, lenet5-mnist [default: inspect]
+    #[arg(long, value_name = "NAME|FILE")]
+    pub recipe: Option<String>,
+    /// Architecture (inspect, inspect-wide, lenet300, lenet5, resnet8, resnet20, resnet56, vgg16, mobilenet) or an
+    /// ONNX file to start from
+    #[arg(long, value_name = "NAME|ONNX")]
+    pub model: Option<String>,
+    /// Epochs of dense training; an ONNX model is taken as trained unless this is given
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Peak learning rate of dense training
+    #[arg(long, value_name = "RATE")]
+    pub learning_rate: Option<f64>,
+    /// Samples per training step
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Seed of initial weights, sample order, augmentation and dropout
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where to train: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+impl RecipeArgs {
+    /// The recipe with the flags that were given put over it.
+    ///
+    /// # Errors
+    /// When the recipe cannot be read, has an unknown key (the line is named) or a value out of range.
+    pub fn resolve(&self) -> Result<Recipe> {
+        let mut recipe = Recipe::load(self.recipe.as_deref().unwrap_or("inspect"))?;
+        if let Some(model) = &self.model {
+            recipe.model.clone_from(model);
+        }
+        if let Some(device) = &self.device {
+            recipe.device.clone_from(device);
+        }
+        recipe.seed = self.seed.unwrap_or(recipe.seed);
+        recipe.train_imported |= self.epochs.is_some();
+        recipe.train.epochs = self.epochs.unwrap_or(recipe.train.epochs);
+        recipe.train.learning_rate = self.learning_rate.unwrap_or(recipe.train.learning_rate);
+        recipe.train.batch_size = self.batch_size.unwrap_or(recipe.train.batch_size);
+        self.data.overlay(&mut recipe.data)?;
+        recipe.train.seed = recipe.seed;
+        Ok(recipe)
+    }
+}
+
+impl Recipe {
+    /// A built-in recipe by name, else a TOML file.
+    ///
+    /// # Errors
+    /// As [`RecipeArgs::resolve`].
+    pub fn load(name_or_path: &str) -> Result<Recipe> {
+        if let Some((name, text)) = BUILT_IN.iter().find(|(name, _)| *name == name_or_path) {
+            return Self::parse(text).with_context(|| format!("built-in recipe {name}"));
+        }
+        let path = Path::new(name_or_path);
+        if !path.exists() {
+            let names: Vec<&str> = BUILT_IN.iter().map(|(name, _)| *name).collect();
+            bail!("no recipe `{name_or_path}`: neither a file nor one of {}", names.join(", "));
+        }
+        Self::parse(&files::read_text(path)?).with_context(|| format!("recipe {}", path.display()))
+    }
+
+    fn parse(text: &str) -> Result<Recipe> {
+        Ok(toml::from_str(text)?)
+    }
+
+    /// Checks what the types do not hold.
+    ///
+    /// # Errors
+    /// Names the first key out of range and the flag that sets it.
+    pub fn check(&self) -> Result<()> {
+        self.train.check().context("[train]")?;
+        self.prune.check().context("[prune]")?;
+        if self.sparsities.is_empty() {
+            bail!("`sparsities` is empty: give at least one (flag --sparsity)");
+        }
+        if let Some(bad) = self.sparsities.iter().find(|s| !(0.0..1.0).contains(*s)) {
+            bail!("`sparsities` expects numbers in [0, 1), found {bad} (flag --sparsity)");
+        }
+        if self.bench.threads == 0 || self.bench.seconds.is_nan() || self.bench.seconds <= 0.0 {
+            bail!("[bench] expects at least one thread and more than 0 seconds");
+        }
+        Ok(())
+    }
+
+    /// The recipe as TOML, complete: with every default written out.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).context("writing the recipe as TOML")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_recipe_is_valid() {
+        for (name, _) in BUILT_IN {
+            let recipe = Recipe::load(name).expect("parses");
+            recipe.check().expect(name);
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_by_line() {
+        let error = Recipe::parse("seed = 1\n[train]\nepoch = 3\n").expect_err("unknown key");
+        let text = format!("{error:#}");
+        assert!(text.contains("line 3") && text.contains("epoch"), "{text}");
+    }
+
+    #[test]
+    fn a_written_recipe_reads_back_the_same() {
+        for (name, _) in BUILT_IN {
+            let recipe = Recipe::load(name).expect("parses");
+            assert_eq!(Recipe::parse(&recipe.to_toml().expect("writes")).expect("reads"), recipe, "{name}");
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let args = RecipeArgs { seed: Some(9), epochs: Some(2), ..RecipeArgs::default() };
+        let recipe = args.resolve().expect("valid");
+        assert_eq!((recipe.seed, recipe.train.seed, recipe.train.epochs), (9, 9, 2));
+    }
+
+    #[test]
+    fn sparsities_out_of_range_are_refused() {
+        for bad in [vec![], vec![1.0], vec![-0.1], vec![f64::NAN]] {
+            assert!(Recipe { sparsities: bad, ..Recipe::default() }.check().is_err());
+        }
+    }
+}

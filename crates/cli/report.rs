@@ -1,0 +1,71 @@
+//! `sentei report`: writes report.md and report.html of a run folder again, from its report.json.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use sentei_report::export::{self, Pictures};
+use sentei_report::record::RunRecord;
+use serde_json::json;
+
+use crate::files;
+use crate::output::Output;
+
+/// Renders the report of a run again, for example after an update of sentei.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run folder, as written by `sentei shrink`
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// Print the Markdown report too
+    #[arg(long)]
+    print: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    let path = args.run.join("report.json");
+    let record = RunRecord::from_json(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))?;
+    let written = write(&args.run, &record)?;
+    if args.print {
+        out.say(export::report_markdown(&record)?);
+    }
+    for path in &written {
+        out.say(format!("wrote {}", path.display()));
+    }
+    out.object(&json!({ "run_dir": args.run, "written": written }));
+    Ok(())
+}
+
+/// Writes every form of the report into the run folder and returns their paths.
+///
+/// Pictures of flipped samples are taken from the folder's `pictures/`, see [`picture_path`].
+///
+/// # Errors
+/// When the record contradicts itself or a file cannot be written.
+pub fn write(run: &Path, record: &RunRecord) -> Result<Vec<PathBuf>> {
+    let mut pictures = Pictures::new();
+    for flip in record.variants().flat_map(|variant| &variant.flips) {
+        if let Ok(png) = std::fs::read(picture_path(run, &flip.sample)) {
+            pictures.insert(flip.sample.clone(), png);
+        }
+    }
+    let forms = [
+        ("report.json", export::report_json(record)?),
+        ("report.md", export::report_markdown(record)?),
+        ("report.html", export::report_html(record, &pictures)?),
+        ("layers.csv", export::layers_csv(record)),
+        ("latency.csv", export::latency_csv(record)),
+    ];
+    let mut written = Vec::new();
+    for (name, text) in forms {
+        let path = run.join(name);
+        files::write_atomic(&path, text.as_bytes())?;
+        written.push(path);
+    }
+    Ok(written)
+}
+
+/// Where the picture of a sample lies in a run folder. Sample names may hold any character, so their hash names the file.
+pub fn picture_path(run: &Path, sample: &str) -> PathBuf {
+    run.join("pictures").join(format!("{}.png", &files::sha256(sample.as_bytes())[..16]))
+}

@@ -1,0 +1,54 @@
+//! `sentei train`: images in, a trained dense ONNX model out.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::recipe::RecipeArgs;
+use crate::training::{self, Workbench};
+use crate::{files, models};
+
+/// Trains a network on the training split, keeps the epoch that is best on the validation split.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Where to write the model
+    #[arg(long, short, value_name = "ONNX", default_value = "baseline.onnx")]
+    output: PathBuf,
+    /// Go on from the checkpoint beside the output, if there is one
+    #[arg(long)]
+    resume: bool,
+}
+
+/// Runs the verb.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    files::check_writable(&args.output)?;
+    let mut bench = Workbench::open(args.recipe.resolve()?, Progress::shown(out))?;
+    let start = models::start(&bench.recipe.model, &bench.data, bench.recipe.seed)?;
+    let checkpoint_path = args.output.with_extension("checkpoint.safetensors");
+    let checkpoint = sentei_prune::Checkpointing { path: checkpoint_path.clone(), resume: args.resume };
+    let graph = bench.train(&start.graph, &start.normalise, Some(checkpoint))?;
+    let bytes = models::to_onnx(&graph)?;
+    files::write_atomic(&args.output, &bytes)?;
+    let _ = std::fs::remove_file(checkpoint_path);
+    let accuracy = training::val_accuracy(&mut bench, &graph, &start.normalise)?;
+    out.say(format!(
+        "{}: {} parameters, validation accuracy {}",
+        args.output.display(),
+        training::parameters(&graph),
+        accuracy.map_or("n/a (no validation split)".into(), |a| format!("{:.2} %", a * 100.0)),
+    ));
+    out.object(&json!({
+        "model": args.output,
+        "sha256": files::sha256(&bytes),
+        "params": training::parameters(&graph),
+        "val_accuracy": accuracy,
+        "data": bench.data.manifest_sha256(),
+        "seed": bench.recipe.seed,
+    }));
+    Ok(())
+}
