@@ -1,0 +1,221 @@
+//! The `[prune]` table of a recipe.
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, LearningRateSchedule, TrainConfig, is_amount, name_or_table, require};
+use crate::distribution::Distribution;
+use crate::layers::PrunableSet;
+use crate::schedule::Schedule;
+
+/// What is pruned, how far, when, and how the rest is retrained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PruneConfig {
+    /// Which weights matter.
+    pub method: Method,
+    /// Removed fraction of the prunable weights, in `[0, 1)`; 0.9 when absent.
+    /// Must be absent with `per_layer` and `std_threshold`, which imply it.
+    pub sparsity: Option<f64>,
+    /// How much each layer keeps: `"global"`, `"uniform"`, `"erk"`, `per_layer` or `std_threshold`.
+    #[serde(deserialize_with = "name_or_table::read")]
+    pub distribution: Distribution,
+    /// When weights are removed: `"one_shot"`, `"iterative"` or `"cubic"`.
+    #[serde(deserialize_with = "name_or_table::read")]
+    pub schedule: Schedule,
+    /// Training after each removal; survivors keep their values.
+    pub retrain: Retrain,
+    /// Whether the first layer is pruned too.
+    pub prune_first: bool,
+    /// Whether the last layer, the classifier, is pruned too.
+    pub prune_last: bool,
+    /// Whether depthwise convolutions are pruned too; they are small and sensitive.
+    pub prune_depthwise: bool,
+    /// Whether dropout rates shrink with the square root of a layer's density while retraining.
+    pub adjust_dropout: bool,
+    /// Which layers are pruned and retrained together.
+    pub groups: Groups,
+    /// Largest loss of validation accuracy, in percentage points; a round that loses more is undone and ends the pruning.
+    pub error_budget_points: Option<f64>,
+}
+
+/// Which weights matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Method {
+    /// Large weights: `|w|`.
+    #[default]
+    Magnitude,
+}
+
+/// Which layers are pruned and retrained together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Groups {
+    /// All of them.
+    #[default]
+    All,
+    /// In each round first the linear layers, then the convolutions; the other group is frozen meanwhile.
+    Alternate,
+}
+
+/// What retraining takes instead of the recipe's `[train]` table. The rest stays as it is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retrain {
+    /// Epochs after each round; with `cubic`, epochs in all. 0 prunes without retraining.
+    pub epochs: u64,
+    /// Times the learning rate of training.
+    pub learning_rate_factor: f64,
+    /// Schedule of the learning rate; absent = as in training.
+    #[serde(deserialize_with = "optional_schedule")]
+    pub schedule: Option<LearningRateSchedule>,
+    /// Epochs of linear warm-up.
+    pub warmup_epochs: f64,
+    /// Penalty; absent = as in training.
+    pub regulariser: Option<Regulariser>,
+}
+
+/// A penalty on the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Regulariser {
+    /// `lambda * |w|_1`: better before retraining.
+    L1(f64),
+    /// `lambda * |w|^2 / 2`: better after retraining.
+    L2(f64),
+}
+
+fn optional_schedule<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<LearningRateSchedule>, D::Error> {
+    /// Takes the place of the schedule under `Option`, which knows nothing of names.
+    #[derive(Deserialize)]
+    struct Named(#[serde(deserialize_with = "name_or_table::read")] LearningRateSchedule);
+    Ok(Option::<Named>::deserialize(from)?.map(|named| named.0))
+}
+
+impl Default for Retrain {
+    fn default() -> Self {
+        Retrain { epochs: 10, learning_rate_factor: 0.1, schedule: None, warmup_epochs: 0.0, regulariser: None }
+    }
+}
+
+impl Default for PruneConfig {
+    fn default() -> Self {
+        PruneConfig {
+            method: Method::Magnitude,
+            sparsity: None,
+            distribution: Distribution::default(),
+            schedule: Schedule::default(),
+            retrain: Retrain::default(),
+            prune_first: true,
+            prune_last: true,
+            prune_depthwise: false,
+            adjust_dropout: true,
+            groups: Groups::All,
+            error_budget_points: None,
+        }
+    }
+}
+
+impl Retrain {
+    /// The training that follows a removal.
+    pub fn train_config(&self, train: &TrainConfig) -> TrainConfig {
+        let (weight_decay, l1) = match self.regulariser {
+            None => (train.weight_decay, train.l1),
+            Some(Regulariser::L1(lambda)) => (0.0, lambda),
+            Some(Regulariser::L2(lambda)) => (lambda, 0.0),
+        };
+        TrainConfig {
+            epochs: self.epochs,
+            learning_rate: train.learning_rate * self.learning_rate_factor,
+            min_learning_rate: train.min_learning_rate * self.learning_rate_factor,
+            schedule: self.schedule.clone().unwrap_or_else(|| train.schedule.clone()),
+            warmup_epochs: self.warmup_epochs,
+            weight_decay,
+            l1,
+            ..train.clone()
+        }
+    }
+}
+
+impl PruneConfig {
+    /// Density to reach, in `(0, 1]`; 0.1 when the recipe gives no sparsity.
+    pub fn density(&self) -> f64 {
+        self.sparsity.map_or(0.1, |s| 1.0 - s)
+    }
+
+    /// Which layers take part.
+    pub fn prunable_set(&self) -> PrunableSet {
+        PrunableSet { first: self.prune_first, last: self.prune_last, depthwise: self.prune_depthwise }
+    }
+
+    /// Checks ranges and combinations that the types do not hold.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the first key out of range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        if let Some(sparsity) = self.sparsity {
+            require((0.0..1.0).contains(&sparsity), "sparsity", || format!("expected [0, 1), found {sparsity}"))?;
+            let implied = matches!(self.distribution, Distribution::PerLayer { .. } | Distribution::StdThreshold { .. });
+            require(!implied, "sparsity", || "the distribution implies it; remove --sparsity or choose another".into())?;
+        }
+        if let Distribution::StdThreshold { quality, layers, .. } = &self.distribution {
+            let fine = is_amount(*quality) && layers.values().all(|q| is_amount(*q));
+            require(fine, "distribution", || "qualities must be at least 0".into())?;
+            let ramp = matches!(self.schedule, Schedule::Cubic { .. });
+            require(!ramp, "schedule", || "std_threshold has no target that a cubic ramp could approach".into())?;
+        }
+        self.schedule.check()?;
+        let ramp = matches!(self.schedule, Schedule::Cubic { .. });
+        require(!ramp || self.groups == Groups::All, "groups", || "alternate needs rounds, not a cubic ramp".into())?;
+        require(!ramp || self.retrain.epochs > 0, "retrain.epochs", || "a cubic ramp prunes while it trains".into())?;
+        let factor = self.retrain.learning_rate_factor;
+        let fine = is_amount(factor) && factor > 0.0;
+        require(fine, "retrain.learning_rate_factor", || format!("expected more than 0, found {factor}"))?;
+        if let Some(Regulariser::L1(lambda) | Regulariser::L2(lambda)) = self.retrain.regulariser {
+            require(is_amount(lambda), "retrain.regulariser", || format!("expected at least 0, found {lambda}"))?;
+        }
+        let budget = self.error_budget_points.unwrap_or(0.0);
+        require(is_amount(budget), "error_budget_points", || format!("expected at least 0, found {budget}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(json: &str) -> Result<PruneConfig, String> {
+        serde_json::from_str(json).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn names_and_tables_give_the_same_choices() {
+        let names = parse(r#"{"distribution": "global", "schedule": "iterative", "sparsity": 0.9}"#).unwrap();
+        let tables = r#"{"distribution": {"global": {}}, "schedule": {"iterative": {"rounds": 3}}, "sparsity": 0.9}"#;
+        assert_eq!(names, parse(tables).unwrap());
+        assert_eq!(names.check(), Ok(()));
+        let retrain = parse(r#"{"retrain": {"schedule": "constant", "regulariser": {"l1": 0.5}}}"#).unwrap().retrain;
+        assert_eq!(retrain.schedule, Some(LearningRateSchedule::Constant));
+        let train = retrain.train_config(&TrainConfig::default());
+        assert_eq!((train.l1, train.weight_decay), (0.5, 0.0));
+        assert!((train.learning_rate - 0.005).abs() < 1e-12);
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let config = PruneConfig {
+            distribution: Distribution::PerLayer { densities: [("fc1".to_string(), 0.08)].into(), others: 0.5 },
+            schedule: Schedule::Cubic { start: 0.1, end: 0.7, every_steps: 50 },
+            ..PruneConfig::default()
+        };
+        assert_eq!(parse(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+    }
+
+    #[test]
+    fn a_key_that_would_do_nothing_is_refused() {
+        let threshold = parse(r#"{"distribution": "std_threshold", "sparsity": 0.9}"#).unwrap();
+        assert_eq!(threshold.check().unwrap_err().key, "sparsity");
+        let ramp = parse(r#"{"distribution": "std_threshold", "schedule": "cubic"}"#).unwrap();
+        assert_eq!(ramp.check().unwrap_err().key, "schedule");
+        assert!(parse(r#"{"distribution": {"global": {"flor": 0.1}}}"#).unwrap_err().contains("`flor`"));
+    }
+}

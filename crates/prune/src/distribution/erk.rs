@@ -1,0 +1,62 @@
+//! Erdős-Rényi-kernel densities.
+//!
+//! Source: Evci et al. 2020, "Rigging the Lottery" (arXiv:1911.11134), section 3.
+
+use super::LayerView;
+
+/// Layers whose share would exceed 1 are dense; the factor is then found again for the others.
+pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
+    let len = |v: &LayerView| v.layer.len() as f64;
+    let total: f64 = views.iter().map(len).sum();
+    let keep = (density * total).round();
+    let raw: Vec<f64> =
+        views.iter().map(|v| v.layer.shape.iter().sum::<usize>() as f64 / len(v).max(1.0)).collect();
+    let mut dense = vec![false; views.len()];
+    let shares: Vec<f64> = loop {
+        let taken: f64 = views.iter().zip(&dense).filter(|(_, d)| **d).map(|(v, _)| len(v)).sum();
+        let weight: f64 = (0..views.len()).filter(|i| !dense[*i]).map(|i| raw[i] * len(&views[i])).sum();
+        let factor = if weight > 0.0 { (keep - taken) / weight } else { 0.0 };
+        let over = (0..views.len()).filter(|i| !dense[*i] && factor * raw[*i] > 1.0).collect::<Vec<_>>();
+        if over.is_empty() {
+            break (0..views.len()).map(|i| if dense[i] { len(&views[i]) } else { factor * raw[i] * len(&views[i]) }).collect();
+        }
+        over.into_iter().for_each(|i| dense[i] = true);
+    };
+    apportion(&shares, keep as usize, |i| views[i].layer.len())
+}
+
+/// Whole numbers near `shares` that add up to `keep`: largest remainder first, lower index among equals.
+fn apportion(shares: &[f64], keep: usize, most: impl Fn(usize) -> usize) -> Vec<usize> {
+    let mut counts: Vec<usize> = shares.iter().enumerate().map(|(i, s)| (s.floor() as usize).min(most(i))).collect();
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|a, b| (shares[*b].fract()).total_cmp(&shares[*a].fract()).then(a.cmp(b)));
+    let mut missing = keep.saturating_sub(counts.iter().sum());
+    for &i in order.iter().cycle().take(order.len() * 2) {
+        if missing > 0 && counts[i] < most(i) {
+            counts[i] += 1;
+            missing -= 1;
+        }
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Distribution;
+    use super::super::tests::Fixture;
+
+    #[test]
+    fn the_sum_is_exact_and_no_layer_is_more_than_dense() {
+        let shapes: [&[usize]; 4] = [&[8, 1, 3, 3], &[16, 8, 3, 3], &[16, 8, 1, 1], &[10, 16]];
+        let zeros = |s: &&[usize]| (s.to_vec(), vec![0.0; s.iter().product()]);
+        let fixture = Fixture::new(shapes.iter().map(zeros).collect());
+        let total: usize = fixture.layers.iter().map(|l| l.len()).sum();
+        for density in [0.05, 0.1, 0.37, 0.9, 1.0] {
+            let counts = Distribution::Erk.counts(&fixture.views(), density).unwrap();
+            assert_eq!(counts.iter().sum::<usize>(), (density * total as f64).round() as usize, "{density}");
+            let densities: Vec<f64> = counts.iter().zip(&fixture.layers).map(|(c, l)| *c as f64 / l.len() as f64).collect();
+            assert!(densities.iter().all(|d| *d <= 1.0));
+            assert!(densities[2] >= densities[1], "a 1x1 layer is at least as dense as a 3x3 layer");
+        }
+    }
+}

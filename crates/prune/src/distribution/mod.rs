@@ -1,0 +1,206 @@
+//! Distribution: how many weights each layer keeps.
+//!
+//! Every choice answers the same question, [`Distribution::counts`]; the weights themselves are then taken by
+//! [`crate::masks::top_k`] layer by layer. A layer is never emptied: that is [`MaskError::LayerCollapse`].
+
+mod erk;
+mod global;
+mod per_layer;
+mod std_threshold;
+mod uniform;
+
+use std::collections::BTreeMap;
+
+use sentei_graph::Mask;
+use serde::{Deserialize, Serialize};
+
+use crate::layers::Layer;
+use crate::masks::MaskError;
+
+/// What a distribution may look at, for one layer.
+#[derive(Clone, Copy, Debug)]
+pub struct LayerView<'a> {
+    /// Name, shape and kind.
+    pub layer: &'a Layer,
+    /// Current weights, flat.
+    pub weights: &'a [f32],
+    /// Saliency per weight, flat; higher means "keep".
+    pub scores: &'a [f32],
+    /// Weights that are not pruned yet.
+    pub live: &'a Mask,
+}
+
+/// Which weights the standard deviation of [`Distribution::StdThreshold`] is taken over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StdOver {
+    /// Weights that are not pruned yet; the threshold does not shrink from round to round.
+    #[default]
+    Survivors,
+    /// All weights of the tensor, pruned zeros included.
+    All,
+}
+
+/// How much each layer keeps.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Distribution {
+    /// One ranking over all layers, after each layer was granted its floor.
+    Global {
+        /// Least density of a layer, in `[0, 1]`; 0.01 to 0.02 prevents layer collapse.
+        #[serde(default = "default_floor")]
+        floor: f64,
+    },
+    /// The same density in every layer.
+    Uniform,
+    /// Erdős-Rényi-kernel: density proportional to the sum of the weight's dimensions over their product, at most 1.
+    Erk,
+    /// A given final density per layer; reached through powers of it when the schedule has rounds.
+    PerLayer {
+        /// Density per initializer name, in `(0, 1]`.
+        densities: BTreeMap<String, f64>,
+        /// Density of the layers that the table does not name, in `(0, 1]`.
+        #[serde(default = "one")]
+        others: f64,
+    },
+    /// Keep `|w| > quality * std(W)` in each layer; the density follows from the weights.
+    StdThreshold {
+        /// Multiple of the standard deviation, at least 0; for Gaussian weights the density is `erfc(quality / sqrt(2))`.
+        #[serde(default = "one")]
+        quality: f64,
+        /// Other qualities for some layers, by initializer name.
+        #[serde(default)]
+        layers: BTreeMap<String, f64>,
+        /// What the standard deviation is taken over.
+        #[serde(default)]
+        std_over: StdOver,
+    },
+}
+
+fn default_floor() -> f64 {
+    0.01
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for Distribution {
+    fn default() -> Self {
+        Distribution::Global { floor: default_floor() }
+    }
+}
+
+impl Distribution {
+    /// Number of weights that each layer keeps, at least 1 and never more than are live.
+    ///
+    /// * `density`: kept fraction of all weights of `views`, in `(0, 1]`; `StdThreshold` takes no notice of it.
+    ///
+    /// `Global` and `Erk` keep exactly `round(density * total)` in all (unless fewer are live), `Uniform` exactly
+    /// `round(density * len)` in each layer, `PerLayer` exactly `round(d * len)` once `density` is down to what the table implies.
+    ///
+    /// # Errors
+    /// [`MaskError`] when the density is no fraction, a score is not finite, a table names a stranger, floors
+    /// exceed the density, or a layer would be emptied.
+    pub fn counts(&self, views: &[LayerView], density: f64) -> Result<Vec<usize>, MaskError> {
+        if !(density > 0.0 && density <= 1.0) {
+            return Err(MaskError::Density(density));
+        }
+        let mut counts = match self {
+            Distribution::Global { floor } => global::counts(views, density, *floor)?,
+            Distribution::Uniform => uniform::counts(views, density),
+            Distribution::Erk => erk::counts(views, density),
+            Distribution::PerLayer { densities, others } => per_layer::counts(views, density, densities, *others)?,
+            Distribution::StdThreshold { quality, layers, std_over } => {
+                std_threshold::counts(views, *quality, layers, *std_over)?
+            }
+        };
+        for (count, view) in counts.iter_mut().zip(views) {
+            *count = (*count).min(view.live.kept());
+            if *count == 0 && !view.layer.is_empty() {
+                return Err(MaskError::LayerCollapse { layer: view.layer.name.clone(), weights: view.layer.len() });
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The density that pruning ends at, or `None` when only the weights can tell.
+    ///
+    /// * `asked`: the density of the configuration.
+    ///
+    /// # Errors
+    /// [`MaskError`] when a layer table names a stranger or holds something that is no fraction.
+    pub fn final_density(&self, layers: &[Layer], asked: f64) -> Result<Option<f64>, MaskError> {
+        match self {
+            Distribution::PerLayer { densities, others } => {
+                per_layer::table(layers, densities, *others).map(|table| Some(per_layer::overall(layers, &table, 1.0)))
+            }
+            Distribution::StdThreshold { .. } => Ok(None),
+            _ => Ok(Some(asked)),
+        }
+    }
+}
+
+/// Refuses table entries that match no layer.
+fn check_names(layers: &[&Layer], table: &BTreeMap<String, f64>) -> Result<(), MaskError> {
+    match table.keys().find(|name| layers.iter().all(|l| l.name != **name)) {
+        None => Ok(()),
+        Some(name) => {
+            let known = layers.iter().map(|l| l.name.as_str()).collect::<Vec<_>>().join(", ");
+            Err(MaskError::UnknownLayer { name: name.clone(), known })
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::layers::LayerKind;
+
+    /// Layers of the given shapes whose weights are also their scores.
+    pub(crate) struct Fixture {
+        pub layers: Vec<Layer>,
+        pub weights: Vec<Vec<f32>>,
+        pub live: Vec<Mask>,
+    }
+
+    impl Fixture {
+        pub(crate) fn new(weights: Vec<(Vec<usize>, Vec<f32>)>) -> Self {
+            let layer = |(i, shape): (usize, Vec<usize>)| Layer {
+                name: format!("w{i}"),
+                shape,
+                kind: LayerKind::Linear,
+                bias: None,
+                node: format!("y{i}"),
+            };
+            let (shapes, weights): (Vec<_>, Vec<Vec<f32>>) = weights.into_iter().unzip();
+            let layers = shapes.into_iter().enumerate().map(layer).collect();
+            let live = weights.iter().map(|w| Mask::dense(w.len())).collect();
+            Fixture { layers, weights, live }
+        }
+
+        pub(crate) fn views(&self) -> Vec<LayerView<'_>> {
+            let zipped = self.layers.iter().zip(&self.weights).zip(&self.live);
+            zipped.map(|((layer, w), live)| LayerView { layer, weights: w, scores: w, live }).collect()
+        }
+    }
+
+    fn two() -> Fixture {
+        Fixture::new(vec![(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]), (vec![2, 4], (0..8).map(|i| 10.0 + i as f32).collect())])
+    }
+
+    #[test]
+    fn a_density_that_is_no_fraction_is_refused() {
+        for bad in [0.0, -0.1, 1.1, f64::NAN] {
+            assert!(matches!(Distribution::Uniform.counts(&two().views(), bad), Err(MaskError::Density(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_emptied_layer_is_named() {
+        let error = Distribution::Uniform.counts(&two().views(), 0.1).unwrap_err();
+        assert_eq!(error, MaskError::LayerCollapse { layer: "w0".into(), weights: 4 });
+        let error = Distribution::Global { floor: 0.0 }.counts(&two().views(), 0.5).unwrap_err();
+        assert_eq!(error, MaskError::LayerCollapse { layer: "w0".into(), weights: 4 });
+    }
+}

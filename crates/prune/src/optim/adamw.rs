@@ -1,0 +1,63 @@
+//! AdamW: Adam with weight decay that does not pass through the moments; L1 is part of the gradient.
+//!
+//! Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization" (arXiv:1711.05101), algorithm 2.
+
+use rayon::prelude::*;
+
+use super::Step;
+use super::sgd::{CHUNK, sign};
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AdamW {
+    step: Step,
+    beta1: f32,
+    beta2: f32,
+    eps: f32,
+    /// Learning rate over the bias correction of the first moment.
+    size: f32,
+    /// One over the root of the bias correction of the second moment.
+    root: f32,
+}
+
+impl AdamW {
+    /// `update` counts from 1.
+    pub(super) fn new(step: Step, [beta1, beta2]: [f64; 2], eps: f64, update: u64) -> Self {
+        let correction = |beta: f64| 1.0 - beta.powf(update as f64);
+        AdamW {
+            step,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            eps: eps as f32,
+            size: (f64::from(step.learning_rate) / correction(beta1)) as f32,
+            root: (1.0 / correction(beta2).sqrt()) as f32,
+        }
+    }
+
+    pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], first: &mut [f32], second: &mut [f32], keep: Option<&[bool]>) {
+        let state = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
+        let parts = weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).zip(state);
+        match keep {
+            None => parts.for_each(|((w, g), (m, v))| {
+                for i in 0..w.len() {
+                    (w[i], m[i], v[i]) = self.element(w[i], g[i], m[i], v[i]);
+                }
+            }),
+            Some(keep) => parts.zip(keep.par_chunks(CHUNK)).for_each(|(((w, g), (m, v)), keep)| {
+                for i in 0..w.len() {
+                    let moved = self.element(w[i], g[i], m[i], v[i]);
+                    (w[i], m[i], v[i]) = if keep[i] { moved } else { (0.0, 0.0, 0.0) };
+                }
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn element(&self, w: f32, g: f32, m: f32, v: f32) -> (f32, f32, f32) {
+        let Step { learning_rate, weight_decay, l1 } = self.step;
+        let g = g + l1 * sign(w);
+        let m = self.beta1 * m + (1.0 - self.beta1) * g;
+        let v = self.beta2 * v + (1.0 - self.beta2) * g * g;
+        let decayed = w * (1.0 - learning_rate * weight_decay);
+        (decayed - self.size * m / (v.sqrt() * self.root + self.eps), m, v)
+    }
+}

@@ -1,0 +1,73 @@
+//! Runs an update on the memory of a variable, without a copy on the CPU.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, Var};
+use sentei_graph::Mask;
+
+use crate::PruneError;
+
+/// Calls `body` once with the values of `var`, to be changed, and those of `grad`.
+///
+/// On another device than the CPU both travel to the host and the weights back.
+pub(super) fn update(var: &Var, grad: &Tensor, body: impl FnOnce(&mut [f32], &[f32])) -> std::result::Result<(), PruneError> {
+    if var.device().is_cpu() {
+        return Ok(var.inplace_op2(&grad.contiguous()?, &Update(RefCell::new(Some(body))))?);
+    }
+    let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
+    body(&mut weights, &grad.flatten_all()?.to_vec1::<f32>()?);
+    Ok(var.set(&Tensor::from_vec(weights, var.shape(), var.device())?)?)
+}
+
+/// Writes `+0.0` to the masked values of `var`.
+pub(super) fn apply_mask(var: &Var, keep: &Mask) -> std::result::Result<(), PruneError> {
+    if var.device().is_cpu() {
+        return Ok(var.inplace_op1(&ApplyMask(keep))?);
+    }
+    let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
+    keep.apply(&mut weights);
+    Ok(var.set(&Tensor::from_vec(weights, var.shape(), var.device())?)?)
+}
+
+/// Takes its closure out when run: candle hands operations over by shared reference.
+struct Update<F>(RefCell<Option<F>>);
+
+impl<F: FnOnce(&mut [f32], &[f32])> InplaceOp2 for Update<F> {
+    fn name(&self) -> &'static str {
+        "optimiser-update"
+    }
+
+    fn cpu_fwd(&self, weights: &mut CpuStorage, layout: &Layout, grad: &CpuStorage, grad_layout: &Layout) -> Result<()> {
+        let grad = &grad.as_slice::<f32>()?[range(grad_layout)?];
+        let body = self.0.borrow_mut().take().expect("an operation runs once");
+        body(floats(weights, layout)?, grad);
+        Ok(())
+    }
+}
+
+struct ApplyMask<'a>(&'a Mask);
+
+impl InplaceOp1 for ApplyMask<'_> {
+    fn name(&self) -> &'static str {
+        "apply-mask"
+    }
+
+    fn cpu_fwd(&self, weights: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        self.0.apply(floats(weights, layout)?);
+        Ok(())
+    }
+}
+
+fn floats<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    match storage {
+        CpuStorage::F32(values) => Ok(&mut values[range(layout)?]),
+        _ => candle_core::bail!("weights and gradients are f32"),
+    }
+}
+
+fn range(layout: &Layout) -> Result<std::ops::Range<usize>> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(start..end),
+        None => candle_core::bail!("weights and gradients are contiguous"),
+    }
+}

@@ -1,0 +1,49 @@
+//! Stochastic gradient descent with momentum, plain or Nesterov; L2 and L1 are part of the gradient.
+
+use rayon::prelude::*;
+
+use super::Step;
+
+/// Elements per task; large enough that small layers stay on one thread.
+pub(super) const CHUNK: usize = 16 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sgd {
+    pub step: Step,
+    pub momentum: f32,
+    pub nesterov: bool,
+}
+
+impl Sgd {
+    pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], velocity: &mut [f32], keep: Option<&[bool]>) {
+        let parts = weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).zip(velocity.par_chunks_mut(CHUNK));
+        match keep {
+            None => parts.for_each(|((w, g), v)| {
+                for i in 0..w.len() {
+                    (w[i], v[i]) = self.element(w[i], g[i], v[i]);
+                }
+            }),
+            Some(keep) => parts.zip(keep.par_chunks(CHUNK)).for_each(|(((w, g), v), keep)| {
+                for i in 0..w.len() {
+                    let moved = self.element(w[i], g[i], v[i]);
+                    (w[i], v[i]) = if keep[i] { moved } else { (0.0, 0.0) };
+                }
+            }),
+        }
+    }
+
+    #[inline(always)]
+    fn element(&self, w: f32, g: f32, v: f32) -> (f32, f32) {
+        let Step { learning_rate, weight_decay, l1 } = self.step;
+        let g = g + weight_decay * w + l1 * sign(w);
+        let v = self.momentum * v + g;
+        let direction = if self.nesterov { g + self.momentum * v } else { v };
+        (w - learning_rate * direction, v)
+    }
+}
+
+/// -1, 0 or 1: the L1 penalty does not move a weight that is exactly 0.
+#[inline(always)]
+pub(super) fn sign(w: f32) -> f32 {
+    f32::from(i8::from(w > 0.0) - i8::from(w < 0.0))
+}

@@ -1,0 +1,142 @@
+//! Prune and retrain, in rounds: the pipeline that every method goes through.
+//!
+//! Source of the rounds, the error budget and the alternating groups: Han et al. 2015 (arXiv:1506.02626).
+
+mod rounds;
+
+use candle_core::Device;
+use sentei_graph::Graph;
+use sentei_report::record::EpochRow;
+use serde::{Deserialize, Serialize};
+
+use crate::Net;
+use crate::config::{Groups, PruneConfig, TrainConfig};
+use crate::layers::{Layer, LayerKind, layers, prunable_layers};
+use crate::masks::{MaskError, Masks};
+use crate::train::{Run, TrainError};
+
+use rounds::Rounds;
+
+/// One layer after a round.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerRow {
+    /// Name of the weight.
+    pub name: String,
+    /// What kind of layer it is.
+    pub kind: LayerKind,
+    /// Weights of the layer.
+    pub weights: u64,
+    /// Weights that are kept.
+    pub kept: u64,
+}
+
+/// What one round of pruning and retraining did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundRow {
+    /// Round, from 1.
+    pub round: u64,
+    /// Name of the group that was pruned, `all` unless groups alternate.
+    pub group: String,
+    /// Density the schedule asked for, over the layers of the group; absent when the threshold decides.
+    pub target_density: Option<f64>,
+    /// Kept fraction of all prunable weights afterwards.
+    pub density: f64,
+    /// Validation accuracy right after removing, before retraining.
+    pub accuracy_before: Option<f64>,
+    /// Validation accuracy after retraining.
+    pub accuracy_after: Option<f64>,
+    /// Whether the round lost more than the error budget and was undone.
+    pub undone: bool,
+    /// Dropout rates that held while retraining, by node.
+    pub dropout: Vec<(String, f32)>,
+    /// Every prunable layer after the round.
+    pub layers: Vec<LayerRow>,
+}
+
+/// A pruned network and how it came to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PruneOutcome {
+    /// The same graph with pruned, retrained weights: the masks are its zero pattern. Batch norm is not folded.
+    pub graph: Graph,
+    /// Masks of the prunable layers, in graph order.
+    pub masks: Masks,
+    /// One row per round, undone ones included.
+    pub history: Vec<RoundRow>,
+    /// Every epoch of retraining.
+    pub epochs: Vec<EpochRow>,
+    /// Validation accuracy before anything was removed.
+    pub dense_accuracy: Option<f64>,
+}
+
+/// Prunes `graph` as `prune` says and retrains what is left from its current values.
+///
+/// * `train`: the training that made the graph; retraining takes it over but for [`crate::config::Retrain`].
+/// * `run.checkpoint`: with `resume`, the pruning goes on after its last epoch and ends in the same bytes.
+///
+/// # Errors
+/// [`TrainError::Mask`] when a layer would collapse, [`TrainError::NothingPrunable`], and what training reports.
+pub fn prune_and_retrain(
+    graph: &Graph,
+    train: &TrainConfig,
+    prune: &PruneConfig,
+    device: &Device,
+    run: &mut Run,
+) -> Result<PruneOutcome, TrainError> {
+    prune.check()?;
+    let prunable = prunable_layers(graph, prune.prunable_set());
+    if prunable.is_empty() {
+        return Err(TrainError::NothingPrunable);
+    }
+    if prune.error_budget_points.is_some() && run.data.indices(sentei_data::Split::Val).is_empty() {
+        return Err(TrainError::NoValidation(run.data.name.clone(), "error_budget_points"));
+    }
+    let mut net = Net::new(graph, device)?;
+    let stages = stages(graph, &prunable, prune)?;
+    Rounds::new(&mut net, train, prune, &prunable, run)?.run(&stages)
+}
+
+/// One removal with the training after it.
+#[derive(Clone, Debug, PartialEq)]
+struct Stage {
+    round: u64,
+    group: &'static str,
+    /// Layers that are pruned.
+    layers: Vec<Layer>,
+    /// Parameters that do not move.
+    frozen: Vec<String>,
+    /// Density over `layers`; absent when the threshold decides.
+    density: Option<f64>,
+}
+
+fn stages(graph: &Graph, prunable: &[Layer], prune: &PruneConfig) -> Result<Vec<Stage>, MaskError> {
+    let is_linear = |l: &Layer| l.kind == LayerKind::Linear;
+    let groups: Vec<(&'static str, Vec<Layer>, Vec<String>)> = match prune.groups {
+        Groups::All => vec![("all", prunable.to_vec(), Vec::new())],
+        Groups::Alternate => [("linear", true), ("conv", false)]
+            .into_iter()
+            .map(|(name, linear)| {
+                let members = prunable.iter().filter(|l| is_linear(l) == linear).cloned().collect();
+                let others = layers(graph).into_iter().filter(|l| is_linear(l) != linear);
+                (name, members, others.flat_map(|l| [Some(l.name), l.bias]).flatten().collect())
+            })
+            .filter(|(_, members, _): &(_, Vec<Layer>, _)| !members.is_empty())
+            .collect(),
+    };
+    let mut schedules = Vec::new();
+    for (_, members, _) in &groups {
+        let end = prune.distribution.final_density(members, prune.density())?;
+        let from = Masks::of_zeros(graph, members).density().max(end.unwrap_or(0.0));
+        let densities = prune.schedule.rounds(from, end.unwrap_or(from)).into_iter();
+        schedules.push(densities.map(|d| end.map(|_| d)).collect::<Vec<_>>());
+    }
+    let rounds = schedules.first().map_or(0, Vec::len);
+    let stage = |round: usize, g: usize| {
+        let (group, members, frozen) = &groups[g];
+        let (layers, frozen) = (members.clone(), frozen.clone());
+        Stage { round: round as u64 + 1, group, layers, frozen, density: schedules[g][round] }
+    };
+    Ok((0..rounds).flat_map(|r| (0..groups.len()).map(move |g| (r, g))).map(|(r, g)| stage(r, g)).collect())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+use super::*;
+use crate::checkpoint::{CheckpointError, Checkpointing};
+use crate::config::{OptimizerConfig, Retrain};
+use crate::distribution::Distribution;
+use crate::schedule::Schedule;
+use crate::testing::{self, Harness, bits};
+use crate::train::{Plan, Stop, train};
+
+fn train_config() -> TrainConfig {
+    let optimizer = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+    TrainConfig { epochs: 25, batch_size: 16, optimizer, learning_rate: 0.02, ..TrainConfig::default() }
+}
+
+fn iterative(sparsity: f64, epochs: u64) -> PruneConfig {
+    PruneConfig {
+        sparsity: Some(sparsity),
+        schedule: Schedule::Iterative { rounds: 3 },
+        retrain: Retrain { epochs, learning_rate_factor: 0.5, ..Retrain::default() },
+        ..PruneConfig::default()
+    }
+}
+
+/// A trained network on the synthetic task.
+fn trained(graph: &Graph) -> Graph {
+    let mut net = Net::new(graph, &Device::Cpu).unwrap();
+    let config = train_config();
+    let masks = Masks::default();
+    let plan = Plan { phase: "train", config: &config, masks: &masks, frozen: &[], dropout: &[], policy: None };
+    Harness::new().with_run(|run| train(&mut net, plan, run)).unwrap();
+    net.to_graph().unwrap()
+}
+
+fn prune(graph: &Graph, config: &PruneConfig, harness: &mut Harness) -> Result<PruneOutcome, TrainError> {
+    harness.with_run(|run| prune_and_retrain(graph, &train_config(), config, &Device::Cpu, run))
+}
+
+#[test]
+fn magnitude_oracle_10_retraining_helps_by_a_wide_margin() {
+    let dense = trained(&testing::mlp(&[16, 48, 3], None));
+    let without = PruneConfig { schedule: Schedule::OneShot, ..iterative(0.9, 0) };
+    let without = prune(&dense, &without, &mut Harness::new()).unwrap().history[0].accuracy_after.unwrap();
+    let with = prune(&dense, &iterative(0.9, 10), &mut Harness::new()).unwrap();
+    let with = with.history.last().unwrap().accuracy_after.unwrap();
+    assert!(with > without + 0.1, "{without} without, {with} with retraining");
+}
+
+#[test]
+fn magnitude_oracle_6_masks_of_successive_rounds_are_nested() {
+    let dense = trained(&testing::mlp(&[16, 24, 3], None));
+    let prunable = prunable_layers(&dense, crate::PrunableSet::ALL);
+    let config = iterative(0.9, 2);
+    let stages = stages(&dense, &prunable, &config).unwrap();
+    assert_eq!(stages.len(), 3);
+    let after = |rounds: usize| {
+        let mut net = Net::new(&dense, &Device::Cpu).unwrap();
+        let run = |run: &mut Run| Rounds::new(&mut net, &train_config(), &config, &prunable, run)?.run(&stages[..rounds]);
+        Harness::new().with_run(run).unwrap().masks
+    };
+    let masks: Vec<Masks> = (0..=3).map(after).collect();
+    for (earlier, later) in masks.iter().zip(&masks[1..]) {
+        assert!(later.is_subset_of(earlier) && later.kept() < earlier.kept());
+    }
+}
+
+#[test]
+fn the_masks_are_the_zero_pattern_and_the_count_is_exact() {
+    let dense = trained(&testing::depthwise_net());
+    for schedule in [Schedule::OneShot, Schedule::Iterative { rounds: 2 }, Schedule::Cubic { start: 0.0, end: 0.7, every_steps: 3 }] {
+        let config = PruneConfig { schedule, ..iterative(0.7, 3) };
+        let outcome = prune(&dense, &config, &mut Harness::new()).unwrap();
+        let names: Vec<&str> = outcome.masks.iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["stem.w", "pw.w", "fc.w"], "depthwise kernels stay");
+        assert_eq!(outcome.masks.kept(), (outcome.masks.prunable() as f64 * 0.3).round() as usize);
+        let prunable = prunable_layers(&dense, config.prunable_set());
+        assert_eq!(Masks::of_zeros(&outcome.graph, &prunable), outcome.masks);
+        for (id, tensor) in outcome.graph.initializers() {
+            let masked = outcome.masks.get(outcome.graph.name(id)).is_some();
+            assert!(!masked || tensor.data.iter().all(|v| v.to_bits() != (-0.0f32).to_bits()));
+        }
+    }
+}
+
+#[test]
+fn a_threshold_prunes_by_round_and_takes_no_sparsity() {
+    let dense = trained(&testing::mlp(&[16, 24, 3], None));
+    let distribution = Distribution::StdThreshold { quality: 0.6, layers: Default::default(), std_over: Default::default() };
+    let config = PruneConfig { sparsity: None, distribution, ..iterative(0.0, 1) };
+    let outcome = prune(&dense, &config, &mut Harness::new()).unwrap();
+    let densities: Vec<f64> = outcome.history.iter().map(|r| r.density).collect();
+    assert_eq!(densities.len(), 3);
+    assert!(densities[0] < 0.8 && densities[1] < densities[0] && densities[2] < densities[1], "{densities:?}");
+    assert!(outcome.history.iter().all(|r| r.target_density.is_none()));
+}
+
+#[test]
+fn a_round_over_the_error_budget_is_undone_and_ends_the_pruning() {
+    let dense = trained(&testing::mlp(&[16, 24, 3], None));
+    let config = PruneConfig { error_budget_points: Some(5.0), ..iterative(0.985, 1) };
+    let config = PruneConfig { distribution: Distribution::Global { floor: 0.005 }, ..config };
+    let outcome = prune(&dense, &config, &mut Harness::new()).unwrap();
+    let last = outcome.history.last().unwrap();
+    assert!(last.undone, "{:?}", outcome.history);
+    let before = outcome.history.iter().rev().nth(1).map_or(1.0, |r| r.density);
+    assert_eq!(outcome.masks.density(), before);
+    let net_accuracy = outcome.history.iter().rev().find(|r| !r.undone).map_or(outcome.dense_accuracy, |r| r.accuracy_after);
+    assert!(outcome.dense_accuracy.unwrap() - net_accuracy.unwrap() <= 0.05);
+}
+
+#[test]
+fn alternating_groups_freeze_each_other() {
+    let dense = trained(&testing::depthwise_net());
+    let prunable = prunable_layers(&dense, crate::PrunableSet { first: true, last: true, depthwise: false });
+    let config = PruneConfig { groups: Groups::Alternate, ..iterative(0.5, 1) };
+    let stages = stages(&dense, &prunable, &config).unwrap();
+    let brief: Vec<(u64, &str, usize)> = stages.iter().map(|s| (s.round, s.group, s.layers.len())).collect();
+    assert_eq!(brief[..2], [(1, "linear", 1), (1, "conv", 2)]);
+    assert_eq!(brief.len(), 6);
+    assert_eq!(stages[0].frozen, ["stem.w", "dw.w", "pw.w"]);
+    assert_eq!(stages[1].frozen, ["fc.w", "fc.b"]);
+    let outcome = prune(&dense, &config, &mut Harness::new()).unwrap();
+    assert_eq!(outcome.masks.get("fc.w").unwrap().kept(), 12);
+}
+
+#[test]
+fn dropout_shrinks_with_the_layer_before_it() {
+    let dense = trained(&testing::mlp(&[16, 24, 3], Some(0.4)));
+    let config = PruneConfig { distribution: Distribution::Uniform, schedule: Schedule::OneShot, ..iterative(0.75, 1) };
+    let row = prune(&dense, &config, &mut Harness::new()).unwrap().history.remove(0);
+    assert_eq!(row.dropout.len(), 1);
+    assert!((row.dropout[0].1 - 0.2).abs() < 1e-6, "0.4 * sqrt(0.25), found {}", row.dropout[0].1);
+    let config = PruneConfig { adjust_dropout: false, ..config };
+    assert!(prune(&dense, &config, &mut Harness::new()).unwrap().history[0].dropout.is_empty());
+}
+
+#[test]
+fn a_killed_pruning_resumes_to_the_same_bytes_in_any_round() {
+    let dense = trained(&testing::mlp(&[16, 12, 3], Some(0.3)));
+    let config = iterative(0.85, 2);
+    let whole = prune(&dense, &config, &mut Harness::new()).unwrap();
+    for steps in [0, 5, 15, 22, 30, 43, 60] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut harness = Harness::new();
+        harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
+        harness.stop = Stop::after(steps);
+        assert!(matches!(prune(&dense, &config, &mut harness), Err(TrainError::Stopped { .. })), "{steps}");
+        harness.stop = Stop::default();
+        let resumed = prune(&dense, &config, &mut harness).unwrap();
+        assert!(bits(&resumed.graph) == bits(&whole.graph), "killed after {steps} steps");
+        assert_eq!((&resumed.masks, resumed.history.len()), (&whole.masks, whole.history.len()));
+    }
+}
+
+#[test]
+fn resuming_with_another_density_names_the_key() {
+    let dense = testing::mlp(&[16, 12, 3], None);
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::new();
+    harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
+    harness.stop = Stop::after(3);
+    assert!(prune(&dense, &iterative(0.8, 2), &mut harness).is_err());
+    harness.stop = Stop::default();
+    match prune(&dense, &iterative(0.9, 2), &mut harness) {
+        Err(TrainError::Checkpoint(CheckpointError::Differs { key, saved, now, .. })) => {
+            assert_eq!((key.as_str(), saved.as_str(), now.as_str()), ("prune.sparsity", "0.8", "0.9"));
+        }
+        other => panic!("expected a refusal, found {other:?}"),
+    }
+}
+
+#[test]
+fn a_layer_that_would_be_emptied_is_named() {
+    let graph = testing::mlp(&[16, 12, 3], None);
+    let config = PruneConfig { distribution: Distribution::Uniform, ..iterative(0.99, 1) };
+    let error = prune(&graph, &config, &mut Harness::new()).unwrap_err().to_string();
+    assert!(error.contains("layer collapse: `fc1.w`"), "{error}");
+}

@@ -1,0 +1,70 @@
+//! Why training, pruning or evaluation ended early.
+
+use crate::PruneError;
+use crate::checkpoint::CheckpointError;
+use crate::config::ConfigError;
+use crate::masks::MaskError;
+
+/// Why training, pruning or evaluation ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// The network cannot be run.
+    #[error(transparent)]
+    Net(#[from] PruneError),
+    /// The tensor library refused.
+    #[error("tensor library: {0}")]
+    Tensor(#[from] candle_core::Error),
+    /// Weights cannot be selected.
+    #[error(transparent)]
+    Mask(#[from] MaskError),
+    /// A checkpoint cannot be read, written or resumed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A value in the recipe cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A rewrite of the pruned graph failed.
+    #[error("removing dead units: {0}")]
+    Rewrite(String),
+    /// The loss is NaN or infinite.
+    #[error("{phase}: the loss is {loss} in epoch {epoch}, step {step}; lower --learning-rate (it was {learning_rate:.3e} there)")]
+    Diverged {
+        /// Phase of the run.
+        phase: String,
+        /// Epoch within the phase, from 1.
+        epoch: u64,
+        /// Step within the phase, from 0.
+        step: u64,
+        /// The loss found.
+        loss: f64,
+        /// Learning rate of that step.
+        learning_rate: f64,
+    },
+    /// There is nothing to train on.
+    #[error("data set `{0}` has no sample in its train split")]
+    NoTraining(String),
+    /// There is nothing to judge by.
+    #[error("data set `{0}` has no sample in its val split; {1} needs one")]
+    NoValidation(String, &'static str),
+    /// The network and the data disagree about the number of classes.
+    #[error("the network has {found} outputs but the data set has {expected} classes; pass --classes or another model")]
+    Classes {
+        /// Classes of the data set.
+        expected: usize,
+        /// Outputs of the network.
+        found: usize,
+    },
+    /// No layer is left to prune.
+    #[error("no layer is prunable; see prune_first, prune_last and prune_depthwise")]
+    NothingPrunable,
+    /// [`crate::train::Stop`] was asked for.
+    #[error("{phase}: stopped in epoch {epoch} after step {step}; run again with --resume to go on")]
+    Stopped {
+        /// Phase of the run.
+        phase: String,
+        /// Epoch within the phase, from 1.
+        epoch: u64,
+        /// Steps taken within the phase.
+        step: u64,
+    },
+}
