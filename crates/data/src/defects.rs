@@ -104,8 +104,8 @@ pub(crate) fn scratch(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     let steps = 12;
     let bend = draws.between(-0.005, 0.005);
     let half_width = draws.between(0.45, 1.0) * scale;
-    let bright = draws.chance(0.8);
-    let contrast = strength * draws.between(0.13, 0.34) * if bright { 1.0 } else { -1.0 };
+    let bright = draws.chance(0.86);
+    let contrast = strength * draws.between(0.17, 0.34) * if bright { 1.0 } else { -1.0 };
     let start = line_start(draws, &surface.field, turns, length);
     let points = walk(draws, start, turns, steps, length / steps as f32, bend, 0.005);
     // A dark groove mostly throws up a bright burr beside it.
@@ -166,7 +166,7 @@ pub(crate) fn pit(draws: &mut Draws, surface: &mut Surface, strength: f32) {
 pub(crate) fn inclusion(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     let field = &mut surface.field;
     let scale = field.scale();
-    let contrast = -strength * draws.between(0.13, 0.32);
+    let contrast = -strength * draws.between(0.17, 0.32);
     let along = if draws.chance(0.7) { surface.along } else { direction(draws.unit()) };
     let mut stencil = Stencil::over(field);
     for _ in 0..1 + draws.below(2) {
@@ -189,7 +189,7 @@ pub(crate) fn inclusion(draws: &mut Draws, surface: &mut Surface, strength: f32)
 pub(crate) fn crack(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     let field = &mut surface.field;
     let scale = field.scale();
-    let contrast = -strength * draws.between(0.14, 0.36);
+    let contrast = -strength * draws.between(0.17, 0.36);
     let turns = draws.unit();
     let step = draws.between(2.5, 4.5) * scale;
     let length = draws.between(24.0, 56.0) * scale;
@@ -230,7 +230,7 @@ pub(crate) fn patch(draws: &mut Draws, surface: &mut Surface, strength: f32) {
     let rough = draws.between(0.25, 0.6);
     let soft = draws.between(0.12, 0.4);
     stencil.blob(draws, centre, radii, along, rough, soft);
-    let contrast = strength * draws.between(0.07, 0.19) * draws.sign();
+    let contrast = strength * draws.between(0.09, 0.18) * draws.sign();
     let mottle = strength * draws.between(0.0, 0.12);
     let cell = draws.between(1.5, 4.0) * scale;
     let seed = draws.word();

@@ -13,11 +13,11 @@ const CLASSES: [&str; 6] = ["ok", "scratch", "pit", "inclusion", "crack", "patch
 const LABELS: [u32; 20] = [0, 1, 2, 3, 0, 4, 5, 1, 0, 2, 3, 4, 0, 5, 1, 2, 0, 3, 4, 5];
 
 /// Share of the defects that are nearly invisible. They bound the accuracy any network can reach.
-const FAINT_SHARE: f32 = 0.03;
+const FAINT_SHARE: f32 = 0.02;
 /// Contrast of a faint defect, as a fraction of a normal one.
 const FAINT_STRENGTH: (f32, f32) = (0.1, 0.4);
 /// Contrast of the other defects, likewise.
-const STRENGTH: (f32, f32) = (1.2, 1.9);
+const STRENGTH: (f32, f32) = (1.3, 2.0);
 
 /// Size of the set. The default is 4,800 / 600 / 900 grey images of 64x64 pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ impl Default for InspectionSpec {
 ///
 /// A sample depends on `seed`, its split, its number within the split and the image size, and on nothing else: not on
 /// the machine, the number of threads or how many samples are made. In every 20 samples 5 are `ok` and 3 belong to
-/// each defect class. About 3 % of the defects are so faint that they may pass for `ok`.
+/// each defect class. About 1 in 50 of the defects is so faint that it may pass for `ok`.
 pub fn inspection(spec: &InspectionSpec, seed: u64) -> Dataset {
     let plan: Vec<(Split, usize)> = [(Split::Train, spec.train), (Split::Val, spec.val), (Split::Test, spec.test)]
         .into_iter()
@@ -80,12 +80,14 @@ fn sample(draws: &mut Draws, label: u32, height: usize, width: usize) -> Vec<u8>
     distract(draws, &mut part, 1.0);
     let (low, high) = if draws.chance(FAINT_SHARE) { FAINT_STRENGTH } else { STRENGTH };
     let strength = draws.between(low, high);
+    // An area shows at less contrast than a line of the same severity.
+    let area = 0.85 * strength;
     match label {
         1 => scratch(draws, &mut part, strength),
-        2 => pit(draws, &mut part, strength),
-        3 => inclusion(draws, &mut part, strength),
+        2 => pit(draws, &mut part, area),
+        3 => inclusion(draws, &mut part, area),
         4 => crack(draws, &mut part, strength),
-        5 => patch(draws, &mut part, strength),
+        5 => patch(draws, &mut part, area),
         _ => {}
     }
     illuminate(draws, &mut part.field);
@@ -101,7 +103,11 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_bytes_on_every_machine() {
         let hash = inspection(&SMALL, 7).manifest_sha256();
-        assert_eq!(&hash[..16], "PIN", "the generator changed: numbers measured on this set are no longer comparable");
+        assert_eq!(
+            &hash[..16],
+            "2c312f6877a0312a",
+            "the generator changed: numbers measured on this set are no longer comparable"
+        );
     }
 
     #[test]
