@@ -41,6 +41,13 @@ mod error;
 pub use activation::Activation;
 pub use error::KernelError;
 
+/// Name of every micro-kernel of this build, and whether this processor can run it.
+pub fn kernels() -> Vec<(&'static str, bool)> {
+    let products = spmm::SPMM_F32.iter().map(|kernel| (kernel.name, (kernel.runs_here)()));
+    let vectors = gemv::GEMV_F32.iter().map(|kernel| (kernel.name, (kernel.runs_here)()));
+    products.chain(vectors).collect()
+}
+
 /// Checks that flat indices are strictly increasing and below `len`.
 fn ordered(nonzeros: impl IntoIterator<Item = (u32, f32)>, len: usize) -> Result<Vec<(u32, f32)>, KernelError> {
     let mut previous: Option<u32> = None;
