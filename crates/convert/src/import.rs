@@ -67,8 +67,8 @@ pub(crate) struct Importer<'a> {
     pub graph: Graph,
     /// Shape of every value of `graph`.
     pub facts: HashMap<ValueId, Fact>,
-    /// Nodes that were not imported, with the reason; in lenient mode these are not errors.
-    pub skipped: Vec<(usize, String)>,
+    /// Nodes that were not imported; the reason is `None` where `unsupported` says it.
+    pub skipped: Vec<(usize, Option<String>)>,
     /// Operators without an importer.
     pub unsupported: Vec<UnsupportedOp>,
     /// Computed constants by name.
@@ -171,7 +171,7 @@ impl<'a> Importer<'a> {
                 Ok(true) => {}
                 Ok(false) => self.opaque(&call),
                 Err(error) if self.lenient => {
-                    self.note(&call, error.to_string());
+                    self.skipped.push((index, Some(error.to_string())));
                     self.opaque(&call);
                 }
                 Err(error) => return Err(error),
@@ -251,12 +251,16 @@ impl<'a> Importer<'a> {
         let importer = if call.node.is_standard() { codec::importer(op) } else { None };
         let foldable = call.node.is_standard() && FOLDED.contains(&op);
         if importer.is_none() && !foldable {
-            self.note(call, format!("operator {op} has no importer"));
             self.add_unsupported(call);
             return Ok(false);
         }
         if let Some(input) = call.node.input.iter().find(|name| self.unknown.contains(name.as_str())) {
-            self.note(call, format!("the shape of its input `{input}` is not known"));
+            let why = format!("the shape of its input `{input}` is not known");
+            if importer.is_none() {
+                self.add_unsupported(call);
+            } else {
+                self.skipped.push((call.index, Some(why)));
+            }
             return Ok(false);
         }
         if foldable {
@@ -277,7 +281,7 @@ impl<'a> Importer<'a> {
             }
         }
         let Some(importer) = importer else {
-            self.note(call, format!("operator {op} is supported on constants only"));
+            // folded on constants, unknown on activations
             self.add_unsupported(call);
             return Ok(false);
         };
@@ -317,11 +321,8 @@ impl<'a> Importer<'a> {
         known.or_else(|| self.stored.get(name).and_then(|tensor| self.reader.read(tensor).ok()))
     }
 
-    fn note(&mut self, call: &Call, why: String) {
-        self.skipped.push((call.index, why));
-    }
-
     fn add_unsupported(&mut self, call: &Call) {
+        self.skipped.push((call.index, None));
         let op = match call.node.domain.as_deref() {
             None | Some("" | "ai.onnx") => call.op().to_string(),
             Some(domain) => format!("{domain}::{}", call.op()),

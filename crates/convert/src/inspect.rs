@@ -134,9 +134,8 @@ impl<'a> Survey<'a> {
         for (_, node) in graph.nodes() {
             self.imported(node);
         }
-        let skipped: Vec<(usize, String)> = self.importer.skipped.clone();
-        for (index, why) in &skipped {
-            self.skipped(*index, why);
+        for (index, why) in &self.importer.skipped {
+            self.skipped(*index, why.as_deref());
         }
         let place = |row: &LayerRow| self.nodes.iter().position(|n| n.label() == row.name).unwrap_or(usize::MAX);
         let mut layers = self.layers.clone();
@@ -254,11 +253,11 @@ impl<'a> Survey<'a> {
         });
     }
 
-    fn skipped(&mut self, index: usize, why: &str) {
+    fn skipped(&mut self, index: usize, why: Option<&str>) {
         let node = &self.nodes[index];
         let op = node.op_type.as_deref().unwrap_or("");
         let label = node.label();
-        if !why.contains("has no importer") {
+        if let Some(why) = why {
             self.notes.push(format!("{op} `{label}`: {why}"));
         }
         let trainable = match op {

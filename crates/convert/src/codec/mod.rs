@@ -70,3 +70,6 @@ codecs! {
     squeeze = "Squeeze",
     sub = "Sub",
 }
+
+#[cfg(test)]
+mod tests;

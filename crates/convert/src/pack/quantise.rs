@@ -89,9 +89,8 @@ mod tests {
     #[test]
     fn each_row_has_its_own_scale_and_an_empty_row_stays_zero() {
         assert_eq!(rounded(&[127.0, -0.4, 0.0, 0.0], Values::I8), [127.0, 0.0, 0.0, 0.0]);
-        let row = rounded(&[1.0, 0.5, -12.7, 0.05], Values::I8);
-        assert_eq!(row[0], 127.0 * (1.0f32 / 127.0));
-        assert_eq!(row[3], 1.0 * (12.7f32 / 127.0) * 0.0 + (12.7f32 / 127.0) * 0.0);
+        // scales 2 and 0.5
+        assert_eq!(rounded(&[254.0, 3.2, -63.5, 0.2], Values::I8), [254.0, 4.0, -63.5, 0.0]);
     }
 
     #[test]
