@@ -1,14 +1,4 @@
 //! The text form of a graph: one line per input or node, so that a rewrite can be stated as before and after.
-//!
-//! ```text
-//! x = input f32[1,3,8,8]
-//! a = Conv(x, w[4,3,3,3], b[4]=0.5) pad=1
-//! y = Relu(a)
-//! output y
-//! ```
-//!
-//! A constant states its shape where it is first read. Its values follow from its name and role, unless `=0.5` (all
-//! equal) or `=[1,2,3]` states them. Without an `output` line the last node is the output. `#` starts a comment.
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -67,7 +57,20 @@ pub enum TextErrorKind {
 }
 
 impl Graph {
-    /// The graph that `text` describes; see the module's grammar in the crate documentation.
+    /// The graph that `text` describes.
+    ///
+    /// One line per input, node and list of outputs:
+    ///
+    /// ```text
+    /// x = input f32[1,3,8,8]
+    /// a = Conv(x, w[4,3,3,3], b[4]=0.5) pad=1 stride=2,1
+    /// y = Relu(a)
+    /// output y
+    /// ```
+    ///
+    /// A constant states its shape where it is first read. `=0.5` (all equal) or `=[1,2,3]` states its values;
+    /// otherwise they follow from its name and role. Attributes left out have their default; without an `output` line
+    /// the last node is the output; `#` starts a comment.
     ///
     /// # Errors
     /// [`TextError`] with the line, or with the last line when the finished graph is not valid.

@@ -4,6 +4,8 @@ use super::{Attribute, ChannelFlow, OpError, OpSpec, Role, arity, countable, mis
 use crate::{Fact, Tensor};
 
 /// Matrix product over the last two axes; the leading axes are equal or absent on the right. ONNX `MatMul`.
+///
+/// A constant right side counts as data: `passes::MatMulToGemm` turns a layer in this form into the one that is pruned.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MatMul;
 

@@ -97,12 +97,10 @@ pub(super) fn per_channel(constant: &Tensor, rank: usize, channels: usize) -> Op
     let own = constant.shape.len();
     let channel_axis = aligned_axis(own, rank, 1);
     let others_are_one = (0..own).all(|axis| Some(axis) == channel_axis || constant.shape[axis] == 1);
-    let values: Vec<f64> = constant.data.iter().map(|v| f64::from(*v)).collect();
-    match values.len() {
-        n if !others_are_one || n == 0 => None,
-        n if n == channels => Some(values),
-        1 => Some(vec![values[0]; channels]),
-        _ => None,
+    match constant.data[..] {
+        _ if !others_are_one => None,
+        [value] => Some(vec![f64::from(value); channels]),
+        ref values => (values.len() == channels).then(|| values.iter().map(|v| f64::from(*v)).collect()),
     }
 }
 

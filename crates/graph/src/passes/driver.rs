@@ -56,7 +56,7 @@ pub fn apply_at_most(graph: Graph, passes: &[&dyn Pass], limit: usize) -> Result
                     return Err(PassError::Endless { patches: enough, pass: pass.name() });
                 }
                 let (pass, name) = (pass.name(), done.graph.name(done.graph.node(node).output).to_string());
-                let broke = |source| PassError::Broke { pass, node: name.clone(), source };
+                let broke = |source| PassError::Broke { pass, node: name.clone(), source: Box::new(source) };
                 let (graph, note) = patch.applied_to(done.graph);
                 done.graph = tidy(graph).map_err(broke)?;
                 done.graph.check().map_err(broke)?;

@@ -59,7 +59,7 @@ pub enum PassError {
         /// Name of the node it was applied to.
         node: String,
         /// What is wrong with the graph.
-        source: GraphError,
+        source: Box<GraphError>,
     },
     /// A patch changed the name or shape of an input or output: a bug of the pass.
     #[error("pass {pass} at `{node}` changed the graph's inputs or outputs from {before} to {after}")]

@@ -130,4 +130,17 @@ mod tests {
         let (patched, _) = patch.applied_to(graph);
         assert_eq!(patched.to_text(), "x = input f32[1,2]\na = Relu(x)\nb = Sigmoid(x)\noutput a, b\n");
     }
+
+    #[test]
+    fn added_nodes_find_their_place_by_what_they_read() {
+        let graph = Graph::parse("x = input f32[1,2]\ny = Relu(x)").unwrap();
+        let (x, node) = (graph.value("x").unwrap(), graph.nodes().next().unwrap().0);
+        let mut patch = Patch::new(&graph);
+        let half = patch.constant("y", Tensor::full([2], 0.5));
+        let scaled = patch.node("y", crate::ops::Mul, &[x, half]);
+        patch.replace(node, crate::ops::Sigmoid, &[scaled]);
+        let (patched, _) = patch.applied_to(graph);
+        let text = crate::passes::tidy(patched).unwrap().to_text();
+        assert_eq!(text, "x = input f32[1,2]\ny'' = Mul(x, y'[2])\ny = Sigmoid(y'')\n");
+    }
 }

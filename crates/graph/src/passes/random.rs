@@ -36,12 +36,14 @@ impl Growth {
 
     fn grow(&mut self) {
         let recent = self.values.len().saturating_sub(3);
-        let (x, [n, c, h, w]) = self.pick(&self.values[recent..].to_vec());
+        let recent = self.values[recent..].to_vec();
+        let (x, [n, c, h, w]) = self.pick(&recent);
         let bias = |name: &str, o: usize, yes: bool| if yes { format!(", {name}.b[{o}]") } else { String::new() };
         match self.draws.random_range(0..13) {
             0..=2 => {
                 let (o, pad) = (self.draws.random_range(1..5), self.draws.random_range(0..2));
-                let (kernel, biased) = (if h + 2 * pad >= 2 { self.pick(&[1, 2]) } else { 1 }, self.draws.random());
+                let (kernel, biased) =
+                    (if h.min(w) + 2 * pad >= 2 { self.pick(&[1, 2]) } else { 1 }, self.draws.random());
                 let (oh, ow) = (h + 2 * pad + 1 - kernel, w + 2 * pad + 1 - kernel);
                 self.line([n, o, oh, ow], |v| {
                     format!("Conv({x}, {v}.w[{o},{c},{kernel},{kernel}]{}) pad={pad}", bias(v, o, biased))
@@ -139,7 +141,7 @@ fn pruned(mut tensor: Tensor, role: Role, draws: &mut ChaCha8Rng) -> Tensor {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn every_computed_value_has_the_inferred_shape(seed: u64) {
