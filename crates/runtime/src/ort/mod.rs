@@ -68,12 +68,11 @@ fn commit(
     options: &LoadOptions,
 ) -> Result<OrtSession, RuntimeError> {
     let refused = |error: &dyn std::fmt::Display| RuntimeError::Load { engine: NAME, reason: error.to_string() };
-    let mut builder = OrtSession::builder(environment)
-        .map_err(|error| refused(&error))?
-        .with_intra_threads(options.threads.max(1))
-        .and_then(|builder| builder.with_inter_threads(1))
-        .and_then(|builder| builder.with_optimization_level(GraphOptimizationLevel::All))
-        .map_err(|error| refused(&error))?;
+    let builder = OrtSession::builder(environment).map_err(|error| refused(&error))?;
+    let builder = builder.with_intra_threads(options.threads.max(1)).map_err(|error| refused(&error))?;
+    let builder = builder.with_inter_threads(1).map_err(|error| refused(&error))?;
+    let builder = builder.with_optimization_level(GraphOptimizationLevel::All);
+    let mut builder = builder.map_err(|error| refused(&error))?;
     let canceler = builder.canceler();
     let (done, wait) = channel::<()>();
     thread::scope(|scope| {

@@ -10,6 +10,7 @@ mod pattern;
 mod proto;
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use sentei_report::record;
@@ -46,7 +47,10 @@ impl Engine for Tract {
                 how_to_get_it: "tract runs on the CPU: use --provider cpu, or --engine ort".into(),
             });
         }
-        Ok(Box::new(TractSession::load(bytes, options)?))
+        // tract's parser has unwraps that a hostile but well-formed file can reach
+        let load = AssertUnwindSafe(|| TractSession::load(bytes, options));
+        let session = catch_unwind(load).unwrap_or_else(|_| Err(RuntimeError::Malformed("tract gave up on it".into())));
+        Ok(Box::new(session?))
     }
 }
 
@@ -290,20 +294,20 @@ fn tensor_fact(model: &TypedModel, outlet: OutletId) -> TensorFact {
 
 /// Bytes of every weight in the plan: constants, and what the sparse operators hold.
 fn weight_bytes(model: &TypedModel) -> u64 {
-    let of_constant = |tensor: &Tensor| match tensor.as_plain_ram() {
+    let of_node = |node: &TypedNode| {
+        let conv = node.op_as::<ConvOp>().map(|op| op.conv.weight_bytes() as u64);
+        let linear = node.op_as::<LinearOp>().map(|op| op.linear.weight_bytes() as u64);
+        conv.or(linear).or(node.op_as::<Const>().map(|op| tensor_bytes(op.val()))).unwrap_or(0)
+    };
+    model.nodes().iter().map(of_node).sum()
+}
+
+/// Bytes of a constant; matrices that tract packed for its kernels look like scalars and have their own size.
+fn tensor_bytes(tensor: &Tensor) -> u64 {
+    match tensor.as_plain_ram() {
         Some(plain) => plain.as_bytes().len() as u64,
         None => tensor.exotic_fact().ok().flatten().and_then(|fact| fact.mem_size().to_i64().ok()).unwrap_or(0) as u64,
-    };
-    model
-        .nodes()
-        .iter()
-        .map(|node| {
-            let conv = node.op_as::<ConvOp>().map(|op| op.conv.weight_bytes() as u64);
-            let linear = node.op_as::<LinearOp>().map(|op| op.linear.weight_bytes() as u64);
-            let constant = node.op_as::<Const>().map(|op| of_constant(op.val()));
-            conv.or(linear).or(constant).unwrap_or(0)
-        })
-        .sum()
+    }
 }
 
 /// Largest sum of values that are alive at the same time, constants not counted.
