@@ -90,3 +90,47 @@ fn accept(stage: &'static str, equivalence: &Equivalence) -> Result<(), ConvertE
     }
     Err(ConvertError::Mismatch { stage, equivalence: Box::new(equivalence.clone()) })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NET: &str = "x = input f32[1,2,6,6]
+        a = Conv(x, w[5,2,3,3]) pad=1
+        n = BatchNorm(a, g[5], s[5], m[5], v[5])
+        r = Relu(n)
+        d = Dropout(r) rate=0.5
+        f = Flatten(d)
+        y = Gemm(f, u[7,180], b[7])";
+
+    #[test]
+    fn the_same_graph_gives_the_same_bytes_and_says_what_was_done() {
+        let graph = Graph::parse(NET).unwrap();
+        let options = CompileOptions { values: Values::I8, ..Default::default() };
+        let (first, second) = (compile(&graph, &options).unwrap(), compile(&graph, &options).unwrap());
+        assert_eq!(first.bytes, second.bytes);
+        assert_eq!(first.graph.nodes().len(), 4, "batch norm is folded and dropout dropped");
+        assert!(first.done.iter().any(|s| s.pass == "fold_batch_norm"));
+        assert_eq!(first.equivalence.max_ulp, 0);
+        let rounding = first.rounding.unwrap();
+        assert!(rounding.passed && rounding.max_abs > 0.0, "int8 weights change the outputs and that is reported");
+        assert_eq!(first.tensors.iter().map(|t| t.dense_bytes).collect::<Vec<_>>(), [360, 5040]);
+    }
+
+    #[test]
+    fn a_check_that_needs_too_much_memory_is_refused() {
+        let options = CompileOptions { max_bytes: 1000, ..Default::default() };
+        let error = compile(&Graph::parse(NET).unwrap(), &options).unwrap_err();
+        assert!(error.is_limit(), "{error}");
+    }
+
+    #[test]
+    fn a_comparison_that_failed_becomes_a_mismatch_that_names_the_layer() {
+        let graph = Graph::parse(NET).unwrap();
+        let other = Graph::parse(&NET.replace("pad=1", "pad=0,0,2,2")).unwrap();
+        let trace = |graph| Trace::of(graph, 1, 1, u64::MAX).unwrap();
+        let found = trace(&graph).compare(&trace(&other), Tolerance::Rounding);
+        let error = accept("the packed file", &found).unwrap_err();
+        assert!(error.is_mismatch() && error.to_string().contains("first at `a`"), "{error}");
+    }
+}

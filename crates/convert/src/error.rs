@@ -96,7 +96,7 @@ pub enum ConvertError {
         source: PackedError,
     },
     /// The file asks for more memory than allowed.
-    #[error("{what} needs {needed} bytes, the limit is {limit} (raise it with --max-bytes)")]
+    #[error("{what} needs {needed} bytes, {limit} are allowed")]
     Limit {
         /// What asks for it.
         what: String,
@@ -145,6 +145,16 @@ fn list(ops: &[UnsupportedOp]) -> String {
 }
 
 impl ConvertError {
+    /// An error about a packed tensor; an exhausted budget is a [`ConvertError::Limit`].
+    pub(crate) fn packed(name: &str, source: PackedError) -> Self {
+        match source {
+            PackedError::Budget { needed, left } => {
+                ConvertError::Limit { what: format!("packed tensor `{name}`"), needed, limit: left }
+            }
+            source => ConvertError::Packed { name: name.to_string(), source },
+        }
+    }
+
     /// Whether this is a mismatch between reference and written model (exit code 4).
     pub fn is_mismatch(&self) -> bool {
         matches!(self, ConvertError::Mismatch { .. })
@@ -152,6 +162,6 @@ impl ConvertError {
 
     /// Whether a byte limit was hit (exit code 6).
     pub fn is_limit(&self) -> bool {
-        matches!(self, ConvertError::Limit { .. } | ConvertError::Packed { source: PackedError::Budget { .. }, .. })
+        matches!(self, ConvertError::Limit { .. })
     }
 }

@@ -10,6 +10,8 @@ mod quantise;
 mod read;
 mod write;
 
+use std::collections::{HashMap, HashSet};
+
 use sentei_graph::{Graph, Role, Tensor, ValueId};
 use sha2::{Digest, Sha256};
 
@@ -80,10 +82,13 @@ pub struct TensorRow {
     pub dense_bytes: u64,
 }
 
-/// The prunable weights of a graph, in order of definition.
+/// The prunable weights of a graph, each once, in the order in which the nodes read them.
 pub(crate) fn weights(graph: &Graph) -> Vec<(ValueId, &Tensor)> {
-    let ids = graph.parameters().into_iter().filter(|(_, role)| *role == Role::Weight);
-    ids.filter_map(|(id, _)| Some((id, graph.initializer(id)?))).collect()
+    let roles: HashMap<ValueId, Role> = graph.parameters().into_iter().collect();
+    let mut seen = HashSet::new();
+    let read = graph.nodes().flat_map(|(_, node)| node.inputs.iter().copied());
+    let weights = read.filter(|id| roles.get(id) == Some(&Role::Weight) && seen.insert(*id));
+    weights.filter_map(|id| Some((id, graph.initializer(id)?))).collect()
 }
 
 /// SHA-256 over name, shape and little-endian bits of every prunable weight, in order of name.

@@ -121,7 +121,7 @@ impl<'a> File<'a> {
         count: Option<i64>,
         budget: &mut ByteBudget,
     ) -> Result<Constant, ConvertError> {
-        let packed_error = |source: PackedError| ConvertError::Packed { name: output.to_string(), source };
+        let packed_error = |source: PackedError| ConvertError::packed(output, source);
         let shape = self.constant(output, shape)?;
         let dims = shape.as_ints().unwrap_or(&[]);
         let lengths: Option<Vec<usize>> = dims.iter().map(|d| usize::try_from(*d).ok().filter(|n| *n > 0)).collect();
@@ -157,30 +157,36 @@ impl<'a> File<'a> {
         Ok(Constant { dtype: code, shape: lengths, data, origin })
     }
 
-    /// int8 weights are followed by `Cast` and `Mul` with a scale, which must be finite and above 0.
+    /// int8 weights are followed by `Cast` and `Mul` with one scale per row, finite, above 0 and without overflow.
     fn check_scales(&self, output: &str, constant: &Constant) -> Result<(), ConvertError> {
         if constant.dtype != dtype::I8 {
             return Ok(());
         }
-        let mut name = output;
+        let (mut name, mut rows) = (output, constant.shape.first().copied());
         for _ in 0..3 {
             let Some(&[next]) = self.readers.get(name).map(Vec::as_slice) else { return Ok(()) };
             let node = &self.onnx.node[next];
-            if self.op(next) == "Mul" {
-                let scale =
-                    node.input.iter().find(|i| i.as_str() != name).filter(|s| self.stored.contains_key(s.as_str()));
-                let Some(scale) = scale else { return Ok(()) };
-                let bad = match &self.constant(output, scale)?.data {
-                    Data::Float(v) => v.iter().find(|s| !(s.is_finite() && **s > 0.0)).map(f32::to_string),
-                    Data::Int(_) => Some("integers".into()),
-                };
-                return match bad {
-                    Some(found) => Err(wrong(scale, "finite scales above 0", found)),
-                    None => Ok(()),
-                };
-            }
-            if !matches!(self.op(next), "Cast" | "Concat") {
-                return Ok(());
+            match self.op(next) {
+                "Cast" => {}
+                // a chunk: the scale covers the rows of all of them
+                "Concat" => rows = None,
+                "Mul" => {
+                    let scale = node.input.iter().find(|i| i.as_str() != name);
+                    let Some(scale) = scale.filter(|s| self.stored.contains_key(s.as_str())) else { return Ok(()) };
+                    let found = self.constant(output, scale)?;
+                    if let Some(rows) = rows.filter(|rows| found.len() != *rows) {
+                        return Err(wrong(scale, &format!("{rows} scales"), found.describe()));
+                    }
+                    // 128 is the largest magnitude of an int8 value
+                    let bad = match &found.data {
+                        Data::Float(v) => {
+                            v.iter().find(|s| !(**s > 0.0 && (**s * 128.0).is_finite())).map(f32::to_string)
+                        }
+                        Data::Int(_) => Some("integers".into()),
+                    };
+                    return bad.map_or(Ok(()), |bad| Err(wrong(scale, "finite scales above 0", bad)));
+                }
+                _ => return Ok(()),
             }
             name = node.output.first().map_or("", String::as_str);
         }

@@ -55,6 +55,10 @@ pub(crate) fn pack(
     }
     let onnx = model.graph.as_mut().expect("export writes a graph");
     onnx.node.splice(0..0, prefix);
+    if packing != Packing::Dense {
+        // every node is called like its output, which is what readers fall back to
+        onnx.node.iter_mut().for_each(|node| node.name = None);
+    }
     Ok((model.encode_to_vec(), twin, rows))
 }
 
