@@ -11,9 +11,10 @@ use crate::call::Call;
 use crate::codec;
 use crate::constant::{Constant, TensorReader};
 use crate::error::{ConvertError, UnsupportedOp};
-use crate::fold::{self, FOLDED, Folder};
+use crate::fold::{FOLDED, Folder};
 use crate::pack;
 use crate::proto::{GraphProto, ModelProto, NodeProto, TensorProto, dtype};
+use crate::shapes;
 
 /// Oldest opset read.
 const OLDEST_OPSET: i64 = 7;
@@ -267,7 +268,7 @@ impl<'a> Importer<'a> {
             if op == "Shape"
                 && let Some(value) = call.input(0).and_then(|name| self.values.get(name))
             {
-                let constant = fold::shape(call, &self.facts[value].shape);
+                let constant = shapes::shape(call, &self.facts[value].shape);
                 self.constants.insert(call.output().to_string(), constant);
                 return Ok(true);
             }
@@ -426,7 +427,7 @@ impl<'a> Importer<'a> {
     /// Input `index`, which must be a list of integers; `None` when it is left out.
     pub fn int_list(&mut self, call: &Call, index: usize) -> Result<Option<Vec<i64>>, ConvertError> {
         match self.constant(call, index)? {
-            Some(constant) => fold::int_list(call, index, &constant).map(Some),
+            Some(constant) => shapes::int_list(call, index, &constant).map(Some),
             None if call.input(index).is_some() => {
                 Err(call.refuse(&format!("input {index}"), "a constant list of integers", "a computed one"))
             }

@@ -44,6 +44,7 @@ mod import;
 mod inspect;
 mod pack;
 mod proto;
+mod shapes;
 
 pub use compile::{CompileOptions, Compiled, compile};
 pub use equivalence::{Equivalence, LayerError, Tolerance, compare, seeded_inputs, ulps};

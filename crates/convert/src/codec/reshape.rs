@@ -6,7 +6,7 @@ use sentei_graph::ops::Reshape;
 use crate::ConvertError;
 use crate::call::Call;
 use crate::export::Exporter;
-use crate::fold::resolve_reshape;
+use crate::shapes::resolve_reshape;
 use crate::import::Importer;
 
 pub(super) fn import<'a>(into: &mut Importer<'a>, call: &Call<'a>) -> Result<(), ConvertError> {

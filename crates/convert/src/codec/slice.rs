@@ -6,7 +6,7 @@ use sentei_graph::ops::Slice;
 use crate::ConvertError;
 use crate::call::Call;
 use crate::export::Exporter;
-use crate::fold::slice_plan;
+use crate::shapes::slice_plan;
 use crate::import::Importer;
 
 pub(super) fn import<'a>(into: &mut Importer<'a>, call: &Call<'a>) -> Result<(), ConvertError> {

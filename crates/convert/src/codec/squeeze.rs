@@ -5,7 +5,7 @@ use sentei_graph::ops::{Flatten, Reshape};
 use super::reshape::batched;
 use crate::ConvertError;
 use crate::call::Call;
-use crate::fold::{squeezed, unsqueezed};
+use crate::shapes::{squeezed, unsqueezed};
 use crate::import::Importer;
 
 pub(super) fn import<'a>(into: &mut Importer<'a>, call: &Call<'a>) -> Result<(), ConvertError> {

@@ -6,7 +6,7 @@ use sentei_graph::ops::Transpose;
 use crate::ConvertError;
 use crate::call::Call;
 use crate::export::Exporter;
-use crate::fold::permutation;
+use crate::shapes::permutation;
 use crate::import::Importer;
 use crate::proto::AttributeProto;
 

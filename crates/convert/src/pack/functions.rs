@@ -72,10 +72,10 @@ pub(super) fn nodes(
         output.to_string()
     };
     let to = |code: i32| vec![AttributeProto::int("to", i64::from(code))];
-    let (m1, axis0) = (shared("m1"), shared("axis0"));
+    let axis0 = shared("axis0");
     let bytes = add("Cast", &[names.positions], &inner("a"), to(dtype::I32));
     if encoding == Encoding::Mask {
-        let (lut, z1) = (shared("lut1"), shared("z1"));
+        let (lut, m1, z1) = (shared("lut1"), shared("m1"), shared("z1"));
         let bits = add("Gather", &[&lut, &bytes], &inner("b"), vec![]);
         let flat = add("Reshape", &[&bits, &m1], &inner("c"), vec![]);
         let cut = add("Slice", &[&flat, &z1, names.elements], &inner("d"), vec![]);
@@ -87,7 +87,7 @@ pub(super) fn nodes(
         return list;
     }
     let symbols = if encoding == Encoding::Gap4 {
-        let lut = shared("lut4");
+        let (lut, m1) = (shared("lut4"), shared("m1"));
         let nibbles = add("Gather", &[&lut, &bytes], &inner("b"), vec![]);
         let mut flat = add("Reshape", &[&nibbles, &m1], &inner("c"), vec![]);
         if let Some(count) = names.count {
@@ -168,6 +168,18 @@ mod tests {
         assert_eq!((lut4.len(), &lut4[2 * 0x5a..][..2]), (512, &[0xa, 0x5][..]));
         let lut1 = shared_constant("lut1").raw_data.unwrap();
         assert_eq!((lut1.len(), &lut1[8 * 0x03..][..8]), (2048, &[1, 1, 0, 0, 0, 0, 0, 0][..]));
+    }
+
+    #[test]
+    fn no_shared_constant_is_asked_for_in_vain() {
+        for encoding in Encoding::ALL {
+            let body = function(encoding).node;
+            let read: Vec<&String> = body.iter().flat_map(|n| &n.input).collect();
+            let constants = body.iter().filter(|n| n.op_type.as_deref() == Some("Constant"));
+            for constant in constants {
+                assert!(read.contains(&&constant.output[0]), "{encoding:?}: {}", constant.output[0]);
+            }
+        }
     }
 
     #[test]
