@@ -87,7 +87,8 @@ impl Checkpoint {
     pub(crate) fn save(&self, path: &Path) -> Result<(), CheckpointError> {
         let io = |source| CheckpointError::Io { path: path.into(), source };
         let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let values = self.values.iter().map(|((group, name), value)| (format!("{group}/{name}"), Stored::Floats(value)));
+        let values =
+            self.values.iter().map(|((group, name), value)| (format!("{group}/{name}"), Stored::Floats(value)));
         let masks = self.masks.iter().map(|(name, mask)| (format!("mask/{name}"), Stored::Bits([mask.len()], mask)));
         let order: Vec<&str> = self.masks.iter().map(|(name, _)| name).collect();
         let header = serde_json::json!({
@@ -219,7 +220,9 @@ mod tests {
         let mut checkpoint = Checkpoint {
             identity: serde_json::json!({"train": {"epochs": 3, "seed": 1}, "data": "abc"}),
             progress: serde_json::json!({"epoch": 2}),
-            masks: [("z".to_string(), Mask::from_bits(vec![true, false])), ("a".to_string(), Mask::dense(1))].into_iter().collect(),
+            masks: [("z".to_string(), Mask::from_bits(vec![true, false])), ("a".to_string(), Mask::dense(1))]
+                .into_iter()
+                .collect(),
             ..Checkpoint::default()
         };
         checkpoint.put("weight", [Value { name: "fc/w".into(), shape: vec![2, 1], data: vec![f32::NAN, -0.0] }]);

@@ -41,7 +41,8 @@ pub fn dropout_rules(graph: &Graph) -> Vec<DropoutRule> {
         while let Some(above) = graph.node(at).inputs.first().and_then(|v| graph.producer(*v)) {
             at = above;
             let maker = graph.node(at);
-            let is_weight = |(i, v): &(usize, &_)| maker.op.role(*i) == Role::Weight && graph.initializer(**v).is_some();
+            let is_weight =
+                |(i, v): &(usize, &_)| maker.op.role(*i) == Role::Weight && graph.initializer(**v).is_some();
             if let Some((_, weight)) = maker.inputs.iter().enumerate().find(is_weight) {
                 let (node, weight) = (graph.name(node.output).to_string(), graph.name(*weight).to_string());
                 found.push(DropoutRule { node, rate: dropout.rate, weight });

@@ -44,7 +44,8 @@ impl Evaluation {
             *right += u64::from(predicted == label);
             *all += 1;
         }
-        let recalls: Vec<f64> = seen.iter().filter(|(_, all)| *all > 0).map(|(r, all)| *r as f64 / *all as f64).collect();
+        let recalls: Vec<f64> =
+            seen.iter().filter(|(_, all)| *all > 0).map(|(r, all)| *r as f64 / *all as f64).collect();
         recalls.iter().sum::<f64>() / recalls.len().max(1) as f64
     }
 }
@@ -54,7 +55,12 @@ impl Evaluation {
 /// # Errors
 /// [`TrainError::Classes`] when the network has another number of outputs than the data set has classes,
 /// [`TrainError::Net`] when it cannot be run.
-pub fn evaluate(net: &mut Net, data: &Arc<Dataset>, indices: &[usize], normalise: &Normalise) -> Result<Evaluation, TrainError> {
+pub fn evaluate(
+    net: &mut Net,
+    data: &Arc<Dataset>,
+    indices: &[usize],
+    normalise: &Normalise,
+) -> Result<Evaluation, TrainError> {
     let classes = data.classes.len();
     let mut done = Evaluation { probabilities: Vec::new(), labels: Vec::new(), classes, loss: 0.0 };
     done.probabilities.reserve(indices.len() * classes);

@@ -34,5 +34,5 @@ pub use layers::{Layer, LayerKind, PrunableSet, layers, prunable_layers};
 pub use loss::cross_entropy;
 pub use masks::{MaskError, Masks, top_k};
 pub use net::{Mode, Net, Param};
-pub use pipeline::{LayerRow, PruneOutcome, RoundRow, prune_and_retrain};
+pub use pipeline::{LayerRow, PruneOutcome, RoundRow, prune_and_retrain, prune_only};
 pub use snapshot::values;

@@ -27,7 +27,9 @@ pub enum MaskError {
         weights: usize,
     },
     /// The floors of the layers together exceed what may be kept.
-    #[error("density {density} keeps {keep} weights but the floor of every layer together keeps {floors}; lower --floor")]
+    #[error(
+        "density {density} keeps {keep} weights but the floor of every layer together keeps {floors}; lower --floor"
+    )]
     Floor {
         /// Density asked for.
         density: f64,

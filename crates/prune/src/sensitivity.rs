@@ -11,12 +11,12 @@ use sentei_report::events::Event;
 use sentei_report::record::{SensitivityPoint, SensitivityScan};
 
 use crate::Net;
+use crate::config::TrainConfig;
 use crate::distribution::Distribution;
 use crate::evaluate::evaluate;
 use crate::layers::{PrunableSet, prunable_layers};
 use crate::masks::{MaskError, Masks};
 use crate::optim::Optimizer;
-use crate::config::TrainConfig;
 use crate::score::{Pruner, Score};
 use crate::snapshot::Snapshot;
 use crate::train::{Run, TrainError};
@@ -108,7 +108,9 @@ mod tests {
     fn a_scan_starts_at_the_dense_accuracy_and_leaves_out_collapse() {
         let mut harness = Harness::new();
         let graph = testing::mlp(&[16, 6, 3], None);
-        let found = harness.with_run(|run| sensitivity(&graph, PrunableSet::ALL, &Magnitude, 20, 1, &Device::Cpu, run)).unwrap();
+        let found = harness
+            .with_run(|run| sensitivity(&graph, PrunableSet::ALL, &Magnitude, 20, 1, &Device::Cpu, run))
+            .unwrap();
         let names: Vec<&str> = found.iter().map(|s| s.layer.as_str()).collect();
         assert_eq!(names, ["fc0.w", "fc1.w"]);
         assert_eq!(found[0].points.len(), DENSITIES.len());

@@ -24,7 +24,8 @@ impl Snapshot {
         let value = |(name, tensor): (&str, &Tensor)| {
             Ok(Value { name: name.into(), shape: tensor.dims().to_vec(), data: flat(tensor)? })
         };
-        let params = net.vars().iter().map(|p| value((&p.name, p.var.as_tensor()))).collect::<Result<_, PruneError>>()?;
+        let params =
+            net.vars().iter().map(|p| value((&p.name, p.var.as_tensor()))).collect::<Result<_, PruneError>>()?;
         let buffers = net.buffers().map(value).collect::<Result<_, PruneError>>()?;
         Ok(Snapshot { params, buffers })
     }

@@ -28,7 +28,8 @@ pub(crate) fn mlp(widths: &[usize], dropout: Option<f32>) -> Graph {
     let layers = widths.len() - 1;
     for (i, pair) in widths.windows(2).enumerate() {
         let scale = (3.0 / pair[0] as f32).sqrt();
-        let weight = graph.add_initializer(&format!("fc{i}.w"), random(&[pair[1], pair[0]], &format!("fc{i}"), scale)).unwrap();
+        let weight =
+            graph.add_initializer(&format!("fc{i}.w"), random(&[pair[1], pair[0]], &format!("fc{i}"), scale)).unwrap();
         let bias = graph.add_initializer(&format!("fc{i}.b"), Tensor::full([pair[1]], 0.0)).unwrap();
         at = graph.add_node(&format!("fc{i}"), Gemm, &[at, weight, bias]).unwrap();
         if i + 1 < layers {
@@ -52,7 +53,8 @@ pub(crate) fn depthwise_net() -> Graph {
         let op = Conv { stride: [1, 1], pads: [pad; 4], dilation: [1, 1], groups };
         at = graph.add_node(name, op, &[at, weight]).unwrap();
         let parts = [("gamma", 1.0), ("beta", 0.0), ("mean", 0.0), ("var", 1.0)];
-        let parts = parts.map(|(p, v)| graph.add_initializer(&format!("{name}.{p}"), Tensor::full([shape[0]], v)).unwrap());
+        let parts =
+            parts.map(|(p, v)| graph.add_initializer(&format!("{name}.{p}"), Tensor::full([shape[0]], v)).unwrap());
         let inputs = [at, parts[0], parts[1], parts[2], parts[3]];
         let op = BatchNorm::default();
         at = graph.add_node(&format!("{name}.bn"), op, &inputs).unwrap();
@@ -76,7 +78,15 @@ pub(crate) fn dataset() -> Dataset {
         let value = 128.0 + 70.0 * template + 50.0 * noise(&format!("noise {sample}"), p);
         value.clamp(0.0, 255.0) as u8
     };
-    let split = |i: usize| if i < train { Split::Train } else if i < train + val { Split::Val } else { Split::Test };
+    let split = |i: usize| {
+        if i < train {
+            Split::Train
+        } else if i < train + val {
+            Split::Val
+        } else {
+            Split::Test
+        }
+    };
     Dataset {
         name: "templates".into(),
         classes: ["a", "b", "c"].map(String::from).to_vec(),
@@ -107,7 +117,7 @@ impl Harness {
 
     pub(crate) fn on(data: Dataset) -> Self {
         let normalise = Normalise::of(&data, Split::Train);
-        Harness { data: Arc::new(data), normalise, events: Vec::new(), stop: Stop::default(), checkpoint: None }
+        Harness { data: Arc::new(data), normalise, events: Vec::new(), stop: Stop::never(), checkpoint: None }
     }
 
     pub(crate) fn with_run<T>(&mut self, body: impl FnOnce(&mut Run) -> T) -> T {

@@ -9,12 +9,12 @@ use sentei_prune::score::{Magnitude, Pruner};
 use sentei_prune::{Masks, Net, PrunableSet, prunable_layers};
 
 const W1: [f32; 20] = [
-    -0.218, -0.499, -0.51, -0.209, 0.611, -2.593, -1.27, -1.29, 0.066, 0.358, 0.417, 0.904, -1.471, 1.106, 0.758, 0.623, -1.35, -0.19,
-    -0.095, 1.802,
+    -0.218, -0.499, -0.51, -0.209, 0.611, -2.593, -1.27, -1.29, 0.066, 0.358, 0.417, 0.904, -1.471, 1.106, 0.758,
+    0.623, -1.35, -0.19, -0.095, 1.802,
 ];
 const W2: [f32; 20] = [
-    -0.55, -0.307, 0.956, -0.357, 0.445, -1.03, 1.225, 0.519, -0.694, -0.175, -0.224, -0.097, 1.067, 0.376, 0.224, 0.946, -0.24, 0.333,
-    -1.403, 0.123,
+    -0.55, -0.307, 0.956, -0.357, 0.445, -1.03, 1.225, 0.519, -0.694, -0.175, -0.224, -0.097, 1.067, 0.376, 0.224,
+    0.946, -0.24, 0.333, -1.403, 0.123,
 ];
 const W3: [f32; 12] = [0.562, 0.122, 0.062, -0.43, 0.032, -0.958, 0.236, 0.708, -1.005, 0.684, 0.365, 0.867];
 
@@ -45,7 +45,8 @@ fn masks(distribution: Distribution, density: f64) -> Vec<String> {
 
 #[test]
 fn magnitude_oracle_3_the_threshold_at_one_deviation_gives_the_golden_masks() {
-    let threshold = Distribution::StdThreshold { quality: 1.0, layers: Default::default(), std_over: StdOver::Survivors };
+    let threshold =
+        Distribution::StdThreshold { quality: 1.0, layers: Default::default(), std_over: StdOver::Survivors };
     assert_eq!(masks(threshold, 1.0), ["00000111000011001001", "00100110100010010010", "000001011101"]);
 }
 

@@ -5,9 +5,7 @@ mod prune;
 mod train;
 
 pub use prune::{Groups, Method, PruneConfig, Regulariser, Retrain};
-pub use train::{
-    AugmentConfig, ClassWeights, LearningRateSchedule, OptimizerConfig, SelectBy, TrainConfig,
-};
+pub use train::{AugmentConfig, ClassWeights, LearningRateSchedule, OptimizerConfig, SelectBy, TrainConfig};
 
 /// A value in a recipe that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -155,8 +155,9 @@ impl PruneConfig {
     pub fn check(&self) -> Result<(), ConfigError> {
         if let Some(sparsity) = self.sparsity {
             require((0.0..1.0).contains(&sparsity), "sparsity", || format!("expected [0, 1), found {sparsity}"))?;
-            let implied = matches!(self.distribution, Distribution::PerLayer { .. } | Distribution::StdThreshold { .. });
-            require(!implied, "sparsity", || "the distribution implies it; remove --sparsity or choose another".into())?;
+            require(self.distribution.takes_a_target(), "sparsity", || {
+                "the distribution implies it; remove --sparsity or choose another".into()
+            })?;
         }
         if let Distribution::StdThreshold { quality, layers, .. } = &self.distribution {
             let fine = is_amount(*quality) && layers.values().all(|q| is_amount(*q));

@@ -9,8 +9,7 @@ pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
     let len = |v: &LayerView| v.layer.len() as f64;
     let total: f64 = views.iter().map(len).sum();
     let keep = (density * total).round();
-    let raw: Vec<f64> =
-        views.iter().map(|v| v.layer.shape.iter().sum::<usize>() as f64 / len(v).max(1.0)).collect();
+    let raw: Vec<f64> = views.iter().map(|v| v.layer.shape.iter().sum::<usize>() as f64 / len(v).max(1.0)).collect();
     let mut dense = vec![false; views.len()];
     let shares: Vec<f64> = loop {
         let taken: f64 = views.iter().zip(&dense).filter(|(_, d)| **d).map(|(v, _)| len(v)).sum();
@@ -18,7 +17,9 @@ pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
         let factor = if weight > 0.0 { (keep - taken) / weight } else { 0.0 };
         let over = (0..views.len()).filter(|i| !dense[*i] && factor * raw[*i] > 1.0).collect::<Vec<_>>();
         if over.is_empty() {
-            break (0..views.len()).map(|i| if dense[i] { len(&views[i]) } else { factor * raw[i] * len(&views[i]) }).collect();
+            break (0..views.len())
+                .map(|i| if dense[i] { len(&views[i]) } else { factor * raw[i] * len(&views[i]) })
+                .collect();
         }
         over.into_iter().for_each(|i| dense[i] = true);
     };
@@ -54,7 +55,8 @@ mod tests {
         for density in [0.05, 0.1, 0.37, 0.9, 1.0] {
             let counts = Distribution::Erk.counts(&fixture.views(), density).unwrap();
             assert_eq!(counts.iter().sum::<usize>(), (density * total as f64).round() as usize, "{density}");
-            let densities: Vec<f64> = counts.iter().zip(&fixture.layers).map(|(c, l)| *c as f64 / l.len() as f64).collect();
+            let densities: Vec<f64> =
+                counts.iter().zip(&fixture.layers).map(|(c, l)| *c as f64 / l.len() as f64).collect();
             assert!(densities.iter().all(|d| *d <= 1.0));
             assert!(densities[2] >= densities[1], "a 1x1 layer is at least as dense as a 3x3 layer");
         }

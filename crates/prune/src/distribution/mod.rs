@@ -124,6 +124,11 @@ impl Distribution {
         Ok(counts)
     }
 
+    /// Whether the density is chosen from outside; otherwise a table or the weights imply it.
+    pub fn takes_a_target(&self) -> bool {
+        !matches!(self, Distribution::PerLayer { .. } | Distribution::StdThreshold { .. })
+    }
+
     /// The density that pruning ends at, or `None` when only the weights can tell.
     ///
     /// * `asked`: the density of the configuration.
@@ -186,7 +191,10 @@ pub(crate) mod tests {
     }
 
     fn two() -> Fixture {
-        Fixture::new(vec![(vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]), (vec![2, 4], (0..8).map(|i| 10.0 + i as f32).collect())])
+        Fixture::new(vec![
+            (vec![2, 2], vec![1.0, 2.0, 3.0, 4.0]),
+            (vec![2, 4], (0..8).map(|i| 10.0 + i as f32).collect()),
+        ])
     }
 
     #[test]

@@ -44,8 +44,9 @@ mod tests {
     fn magnitude_oracle_4_a_gaussian_layer_keeps_what_erfc_says_at_any_scale() {
         let mut rng = ChaCha8Rng::seed_from_u64(4);
         let mut unit = || rng.random_range(f64::EPSILON..1.0);
-        let normal: Vec<f32> =
-            (0..1_000_000).map(|_| ((-2.0 * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32).collect();
+        let normal: Vec<f32> = (0..1_000_000)
+            .map(|_| ((-2.0 * unit().ln()).sqrt() * (std::f64::consts::TAU * unit()).cos()) as f32)
+            .collect();
         for scale in [1e-3, 1.0, 40.0] {
             let fixture = Fixture::new(vec![(vec![1_000_000], normal.iter().map(|w| w * scale).collect())]);
             let density = |quality| {

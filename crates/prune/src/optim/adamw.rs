@@ -33,7 +33,14 @@ impl AdamW {
         }
     }
 
-    pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], first: &mut [f32], second: &mut [f32], keep: Option<&[bool]>) {
+    pub(super) fn update(
+        &self,
+        weights: &mut [f32],
+        grads: &[f32],
+        first: &mut [f32],
+        second: &mut [f32],
+        keep: Option<&[bool]>,
+    ) {
         let state = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
         let parts = weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).zip(state);
         match keep {

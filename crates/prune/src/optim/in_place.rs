@@ -10,7 +10,11 @@ use crate::PruneError;
 /// Calls `body` once with the values of `var`, to be changed, and those of `grad`.
 ///
 /// On another device than the CPU both travel to the host and the weights back.
-pub(super) fn update(var: &Var, grad: &Tensor, body: impl FnOnce(&mut [f32], &[f32])) -> std::result::Result<(), PruneError> {
+pub(super) fn update(
+    var: &Var,
+    grad: &Tensor,
+    body: impl FnOnce(&mut [f32], &[f32]),
+) -> std::result::Result<(), PruneError> {
     if var.device().is_cpu() {
         return Ok(var.inplace_op2(&grad.contiguous()?, &Update(RefCell::new(Some(body))))?);
     }
@@ -37,7 +41,13 @@ impl<F: FnOnce(&mut [f32], &[f32])> InplaceOp2 for Update<F> {
         "optimiser-update"
     }
 
-    fn cpu_fwd(&self, weights: &mut CpuStorage, layout: &Layout, grad: &CpuStorage, grad_layout: &Layout) -> Result<()> {
+    fn cpu_fwd(
+        &self,
+        weights: &mut CpuStorage,
+        layout: &Layout,
+        grad: &CpuStorage,
+        grad_layout: &Layout,
+    ) -> Result<()> {
         let grad = &grad.as_slice::<f32>()?[range(grad_layout)?];
         let body = self.0.borrow_mut().take().expect("an operation runs once");
         body(floats(weights, layout)?, grad);

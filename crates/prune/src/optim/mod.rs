@@ -12,10 +12,10 @@ use candle_core::backprop::GradStore;
 use sentei_graph::Mask;
 use serde::{Deserialize, Serialize};
 
+use crate::PruneError;
 use crate::config::{OptimizerConfig, TrainConfig};
 use crate::masks::Masks;
 use crate::net::Param;
-use crate::PruneError;
 
 /// What an update does to one parameter, besides the gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]

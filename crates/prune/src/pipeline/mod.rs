@@ -6,6 +6,7 @@ mod rounds;
 
 use candle_core::Device;
 use sentei_graph::Graph;
+use sentei_graph::passes::{DropDeadChannels, Rewritten, apply};
 use sentei_report::record::EpochRow;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +14,7 @@ use crate::Net;
 use crate::config::{Groups, PruneConfig, TrainConfig};
 use crate::layers::{Layer, LayerKind, layers, prunable_layers};
 use crate::masks::{MaskError, Masks};
+use crate::score::Pruner;
 use crate::train::{Run, TrainError};
 
 use rounds::Rounds;
@@ -60,6 +62,10 @@ pub struct PruneOutcome {
     pub graph: Graph,
     /// Masks of the prunable layers, in graph order.
     pub masks: Masks,
+    /// [`PruneOutcome::graph`] without the units that are dead in it; computes the same.
+    pub compacted: Graph,
+    /// What was removed for `compacted`: one line per layer that lost neurons or channels, old and new number.
+    pub dead_units: Vec<String>,
     /// One row per round, undone ones included.
     pub history: Vec<RoundRow>,
     /// Every epoch of retraining.
@@ -93,6 +99,42 @@ pub fn prune_and_retrain(
     let mut net = Net::new(graph, device)?;
     let stages = stages(graph, &prunable, prune)?;
     Rounds::new(&mut net, train, prune, &prunable, run)?.run(&stages)
+}
+
+/// Prunes `graph` in one go to the final density, without data and without retraining.
+///
+/// The schedule, the retraining and the error budget of `prune` do not matter here.
+///
+/// # Errors
+/// [`TrainError::Mask`] when a layer would collapse, [`TrainError::NothingPrunable`].
+pub fn prune_only(graph: &Graph, prune: &PruneConfig) -> Result<PruneOutcome, TrainError> {
+    prune.check()?;
+    let prunable = prunable_layers(graph, prune.prunable_set());
+    if prunable.is_empty() {
+        return Err(TrainError::NothingPrunable);
+    }
+    let mut net = Net::new(graph, &Device::Cpu)?;
+    let score = prune.method.score();
+    let pruner = Pruner { layers: &prunable, score: &*score, distribution: &prune.distribution };
+    let density = prune.distribution.final_density(&prunable, prune.density())?;
+    let masks = pruner.masks(&mut net, &Masks::of_zeros(graph, &prunable), density.unwrap_or(1.0))?;
+    let mut pruned = graph.clone();
+    for (name, mask) in masks.iter() {
+        let id = graph.value(name).expect("masks are of this graph");
+        let mut tensor = graph.initializer(id).expect("masks are of initializers").clone();
+        mask.apply(&mut tensor.data);
+        pruned.set_initializer(id, tensor);
+    }
+    PruneOutcome::new(pruned, masks)
+}
+
+impl PruneOutcome {
+    fn new(graph: Graph, masks: Masks) -> Result<Self, TrainError> {
+        let Rewritten { graph: compacted, steps } = apply(graph.clone(), &[&DropDeadChannels])?;
+        let dead_units = steps.into_iter().map(|step| step.note).collect();
+        let (history, epochs, dense_accuracy) = Default::default();
+        Ok(PruneOutcome { graph, masks, compacted, dead_units, history, epochs, dense_accuracy })
+    }
 }
 
 /// One removal with the training after it.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::{LayerRow, PruneOutcome, RoundRow, Stage};
+use crate::Net;
 use crate::checkpoint::{Checkpoint, CheckpointError, Checkpointing};
 use crate::config::{PruneConfig, SelectBy, TrainConfig};
 use crate::dropout::dropout_rules;
@@ -17,7 +18,6 @@ use crate::schedule::{Cubic, Gradual, MaskPolicy, Schedule};
 use crate::score::Pruner;
 use crate::snapshot::Snapshot;
 use crate::train::{Plan, Run, TrainError, Trained, fingerprint, prune_step, train, validate};
-use crate::Net;
 
 /// Accuracies that JSON must not round, and everything else that a round leaves behind.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -77,7 +77,7 @@ impl<'a, 'r> Rounds<'a, 'r> {
         }
         let graph = self.net.to_graph()?;
         let Record { history, epochs, dense_accuracy, .. } = self.record;
-        Ok(PruneOutcome { graph, masks: self.masks, history, epochs, dense_accuracy })
+        Ok(PruneOutcome { history, epochs, dense_accuracy, ..PruneOutcome::new(graph, self.masks)? })
     }
 
     fn stage(&mut self, stage: &Stage) -> Result<(), TrainError> {
@@ -96,7 +96,14 @@ impl<'a, 'r> Rounds<'a, 'r> {
         let dropout = if self.prune.adjust_dropout { dropout_rules(self.net.graph()) } else { Vec::new() };
         if self.train.epochs > 0 {
             let policy = ramp.as_ref().map(|r| r as &dyn MaskPolicy);
-            let plan = Plan { phase: &phase, config: &self.train, masks: &self.masks, frozen: &stage.frozen, dropout: &dropout, policy };
+            let plan = Plan {
+                phase: &phase,
+                config: &self.train,
+                masks: &self.masks,
+                frozen: &stage.frozen,
+                dropout: &dropout,
+                policy,
+            };
             let trained = retrain(self.net, plan, self.run)?;
             self.record.epochs.extend(trained.rows);
             self.masks = trained.masks;
@@ -159,7 +166,12 @@ impl<'a, 'r> Rounds<'a, 'r> {
     fn save(&mut self, round_is_done: bool) -> Result<(), TrainError> {
         let Some(to) = &self.run.checkpoint else { return Ok(()) };
         let progress = serde_json::to_value(&self.record).expect("rows are plain data");
-        let mut file = Checkpoint { identity: self.identity.clone(), progress, masks: self.masks.clone(), ..Checkpoint::default() };
+        let mut file = Checkpoint {
+            identity: self.identity.clone(),
+            progress,
+            masks: self.masks.clone(),
+            ..Checkpoint::default()
+        };
         let now = Snapshot::of(self.net)?;
         file.put("weight", now.params);
         file.put("buffer", now.buffers);

@@ -53,7 +53,8 @@ fn magnitude_oracle_6_masks_of_successive_rounds_are_nested() {
     assert_eq!(stages.len(), 3);
     let after = |rounds: usize| {
         let mut net = Net::new(&dense, &Device::Cpu).unwrap();
-        let run = |run: &mut Run| Rounds::new(&mut net, &train_config(), &config, &prunable, run)?.run(&stages[..rounds]);
+        let run =
+            |run: &mut Run| Rounds::new(&mut net, &train_config(), &config, &prunable, run)?.run(&stages[..rounds]);
         Harness::new().with_run(run).unwrap().masks
     };
     let masks: Vec<Masks> = (0..=3).map(after).collect();
@@ -65,7 +66,9 @@ fn magnitude_oracle_6_masks_of_successive_rounds_are_nested() {
 #[test]
 fn the_masks_are_the_zero_pattern_and_the_count_is_exact() {
     let dense = trained(&testing::depthwise_net());
-    for schedule in [Schedule::OneShot, Schedule::Iterative { rounds: 2 }, Schedule::Cubic { start: 0.0, end: 0.7, every_steps: 3 }] {
+    for schedule in
+        [Schedule::OneShot, Schedule::Iterative { rounds: 2 }, Schedule::Cubic { start: 0.0, end: 0.7, every_steps: 3 }]
+    {
         let config = PruneConfig { schedule, ..iterative(0.7, 3) };
         let outcome = prune(&dense, &config, &mut Harness::new()).unwrap();
         let names: Vec<&str> = outcome.masks.iter().map(|(name, _)| name).collect();
@@ -83,7 +86,8 @@ fn the_masks_are_the_zero_pattern_and_the_count_is_exact() {
 #[test]
 fn a_threshold_prunes_by_round_and_takes_no_sparsity() {
     let dense = trained(&testing::mlp(&[16, 24, 3], None));
-    let distribution = Distribution::StdThreshold { quality: 0.6, layers: Default::default(), std_over: Default::default() };
+    let distribution =
+        Distribution::StdThreshold { quality: 0.6, layers: Default::default(), std_over: Default::default() };
     let config = PruneConfig { sparsity: None, distribution, ..iterative(0.0, 1) };
     let outcome = prune(&dense, &config, &mut Harness::new()).unwrap();
     let densities: Vec<f64> = outcome.history.iter().map(|r| r.density).collect();
@@ -102,7 +106,8 @@ fn a_round_over_the_error_budget_is_undone_and_ends_the_pruning() {
     assert!(last.undone, "{:?}", outcome.history);
     let before = outcome.history.iter().rev().nth(1).map_or(1.0, |r| r.density);
     assert_eq!(outcome.masks.density(), before);
-    let net_accuracy = outcome.history.iter().rev().find(|r| !r.undone).map_or(outcome.dense_accuracy, |r| r.accuracy_after);
+    let net_accuracy =
+        outcome.history.iter().rev().find(|r| !r.undone).map_or(outcome.dense_accuracy, |r| r.accuracy_after);
     assert!(outcome.dense_accuracy.unwrap() - net_accuracy.unwrap() <= 0.05);
 }
 
@@ -143,7 +148,7 @@ fn a_killed_pruning_resumes_to_the_same_bytes_in_any_round() {
         harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
         harness.stop = Stop::after(steps);
         assert!(matches!(prune(&dense, &config, &mut harness), Err(TrainError::Stopped { .. })), "{steps}");
-        harness.stop = Stop::default();
+        harness.stop = Stop::never();
         let resumed = prune(&dense, &config, &mut harness).unwrap();
         assert!(bits(&resumed.graph) == bits(&whole.graph), "killed after {steps} steps");
         assert_eq!((&resumed.masks, resumed.history.len()), (&whole.masks, whole.history.len()));
@@ -158,7 +163,7 @@ fn resuming_with_another_density_names_the_key() {
     harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
     harness.stop = Stop::after(3);
     assert!(prune(&dense, &iterative(0.8, 2), &mut harness).is_err());
-    harness.stop = Stop::default();
+    harness.stop = Stop::never();
     match prune(&dense, &iterative(0.9, 2), &mut harness) {
         Err(TrainError::Checkpoint(CheckpointError::Differs { key, saved, now, .. })) => {
             assert_eq!((key.as_str(), saved.as_str(), now.as_str()), ("prune.sparsity", "0.8", "0.9"));
@@ -173,4 +178,31 @@ fn a_layer_that_would_be_emptied_is_named() {
     let config = PruneConfig { distribution: Distribution::Uniform, ..iterative(0.99, 1) };
     let error = prune(&graph, &config, &mut Harness::new()).unwrap_err().to_string();
     assert!(error.contains("layer collapse: `fc1.w`"), "{error}");
+}
+
+#[test]
+fn pruning_alone_needs_no_data_and_leaves_survivors_as_they_are() {
+    let graph = testing::mlp(&[16, 12, 3], None);
+    let outcome = prune_only(&graph, &iterative(0.75, 5)).unwrap();
+    assert_eq!(outcome.masks.kept(), 57);
+    for ((_, before), (_, after)) in graph.initializers().zip(outcome.graph.initializers()) {
+        assert!(before.data.iter().zip(&after.data).all(|(b, a)| *a == 0.0 || a == b));
+    }
+    assert!(outcome.history.is_empty());
+}
+
+#[test]
+fn dead_units_are_listed_and_compacted_to_the_same_outputs() {
+    let mut graph = testing::mlp(&[16, 12, 3], None);
+    let id = graph.value("fc0.w").unwrap();
+    let mut weights = graph.initializer(id).unwrap().clone();
+    weights.data[16..48].iter_mut().for_each(|w| *w *= 1e-6);
+    graph.set_initializer(id, weights);
+    let outcome = prune_only(&graph, &iterative(0.4, 1)).unwrap();
+    assert_eq!(outcome.dead_units.len(), 1);
+    assert!(outcome.dead_units[0].contains("fc0: 12 -> "), "{:?}", outcome.dead_units);
+    let image = sentei_graph::Tensor::new([2, 1, 4, 4], (0..32).map(|i| testing::noise("x", i)).collect());
+    let outputs =
+        [&outcome.graph, &outcome.compacted].map(|g| g.eval(std::slice::from_ref(&image)).unwrap().remove(0).data);
+    assert!(outputs[0].iter().zip(&outputs[1]).all(|(a, b)| (a - b).abs() < 1e-5));
 }

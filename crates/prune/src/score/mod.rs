@@ -66,7 +66,8 @@ impl Pruner<'_> {
     pub fn masks(&self, net: &mut Net, masks: &Masks, density: f64) -> Result<Masks, TrainError> {
         let weights = self.layers.iter().map(|l| values(net, &l.name)).collect::<Result<Vec<_>, _>>()?;
         let scores = self.score.score(ScoreInput { net, layers: self.layers, weights: &weights, masks })?;
-        let live: Vec<Mask> = self.layers.iter().map(|l| masks.get(&l.name).cloned().unwrap_or_else(|| Mask::dense(l.len()))).collect();
+        let live: Vec<Mask> =
+            self.layers.iter().map(|l| masks.get(&l.name).cloned().unwrap_or_else(|| Mask::dense(l.len()))).collect();
         let views: Vec<LayerView> = (0..self.layers.len())
             .map(|i| LayerView { layer: &self.layers[i], weights: &weights[i], scores: &scores[i], live: &live[i] })
             .collect();

@@ -1,5 +1,7 @@
 //! Why training, pruning or evaluation ended early.
 
+use sentei_graph::passes::PassError;
+
 use crate::PruneError;
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
@@ -10,7 +12,7 @@ use crate::masks::MaskError;
 pub enum TrainError {
     /// The network cannot be run.
     #[error(transparent)]
-    Net(#[from] PruneError),
+    Net(Box<PruneError>),
     /// The tensor library refused.
     #[error("tensor library: {0}")]
     Tensor(#[from] candle_core::Error),
@@ -25,9 +27,11 @@ pub enum TrainError {
     Config(#[from] ConfigError),
     /// A rewrite of the pruned graph failed.
     #[error("removing dead units: {0}")]
-    Rewrite(String),
+    Rewrite(Box<PassError>),
     /// The loss is NaN or infinite.
-    #[error("{phase}: the loss is {loss} in epoch {epoch}, step {step}; lower --learning-rate (it was {learning_rate:.3e} there)")]
+    #[error(
+        "{phase}: the loss is {loss} in epoch {epoch}, step {step}; lower --learning-rate (it was {learning_rate:.3e} there)"
+    )]
     Diverged {
         /// Phase of the run.
         phase: String,
@@ -67,4 +71,16 @@ pub enum TrainError {
         /// Steps taken within the phase.
         step: u64,
     },
+}
+
+impl From<PruneError> for TrainError {
+    fn from(error: PruneError) -> Self {
+        TrainError::Net(Box::new(error))
+    }
+}
+
+impl From<PassError> for TrainError {
+    fn from(error: PassError) -> Self {
+        TrainError::Rewrite(Box::new(error))
+    }
 }

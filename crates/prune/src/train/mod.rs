@@ -126,7 +126,13 @@ struct Epochs<'a> {
 }
 
 impl Epochs<'_> {
-    fn run_one(&mut self, net: &mut Net, optimizer: &mut Optimizer, state: &mut State, run: &mut Run) -> Result<(), TrainError> {
+    fn run_one(
+        &mut self,
+        net: &mut Net,
+        optimizer: &mut Optimizer,
+        state: &mut State,
+        run: &mut Run,
+    ) -> Result<(), TrainError> {
         let (plan, config) = (self.plan, self.plan.config);
         let started = Instant::now();
         let batch_size = config.batch_size.min(self.indices.len());
@@ -167,7 +173,8 @@ impl Epochs<'_> {
             optimizer.step(net.vars(), &grads, learning_rate)?;
 
             loss_sum += value * labels.len() as f64;
-            right += host.chunks_exact(run.data.classes.len()).zip(&labels).filter(|(row, l)| arg_max(row) == **l).count();
+            right +=
+                host.chunks_exact(run.data.classes.len()).zip(&labels).filter(|(row, l)| arg_max(row) == **l).count();
             seen += labels.len();
             state.step += 1;
             run.events.emit(&Event::Progress { phase: plan.phase.into(), step: state.step, steps });

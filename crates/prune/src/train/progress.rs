@@ -53,12 +53,24 @@ impl State {
         State { epoch: 0, step: 0, rows: Vec::new(), best: None, masks }
     }
 
-    pub(super) fn save(&self, to: &Checkpointing, identity: &Json, net: &Net, optimizer: &Optimizer) -> Result<(), TrainError> {
+    pub(super) fn save(
+        &self,
+        to: &Checkpointing,
+        identity: &Json,
+        net: &Net,
+        optimizer: &Optimizer,
+    ) -> Result<(), TrainError> {
         let best = self.best.as_ref().map(|b| (b.epoch, b.merit.map(f64::to_bits)));
-        let progress =
-            Progress { epoch: self.epoch, step: self.step, rows: self.rows.clone(), best, optimizer: optimizer.counters() };
+        let progress = Progress {
+            epoch: self.epoch,
+            step: self.step,
+            rows: self.rows.clone(),
+            best,
+            optimizer: optimizer.counters(),
+        };
         let progress = serde_json::to_value(progress).expect("counters and rows are plain data");
-        let mut file = Checkpoint { identity: identity.clone(), progress, masks: self.masks.clone(), ..Checkpoint::default() };
+        let mut file =
+            Checkpoint { identity: identity.clone(), progress, masks: self.masks.clone(), ..Checkpoint::default() };
         let now = Snapshot::of(net)?;
         file.put("weight", now.params);
         file.put("buffer", now.buffers);
@@ -84,9 +96,8 @@ impl State {
         let broken = |why: String| CheckpointError::Format { path: from.path.clone(), why };
         let progress: Progress = serde_json::from_value(file.progress.clone()).map_err(|e| broken(e.to_string()))?;
         Snapshot { params: file.group("weight"), buffers: file.group("buffer") }.restore(net)?;
-        let moment = |group: &str, name: &str| {
-            file.values.get(&(group.to_string(), name.to_string())).map(|v| v.data.clone())
-        };
+        let moment =
+            |group: &str, name: &str| file.values.get(&(group.to_string(), name.to_string())).map(|v| v.data.clone());
         let moments = |name: &str| Some((moment("first_moment", name)?, moment("second_moment", name)?));
         if !optimizer.load(progress.optimizer, moments) {
             return Err(broken("optimiser state does not fit the network".into()).into());

@@ -7,13 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 #[derive(Clone, Debug)]
 pub struct Stop(Arc<AtomicU64>);
 
-impl Default for Stop {
-    fn default() -> Self {
+impl Stop {
+    /// Ends a run only when [`Stop::request`] is called.
+    pub fn never() -> Self {
         Stop::after(u64::MAX)
     }
-}
 
-impl Stop {
     /// Ends a run after this many more optimiser steps, counted over all phases.
     pub fn after(steps: u64) -> Self {
         Stop(Arc::new(AtomicU64::new(steps)))
@@ -39,7 +38,7 @@ mod tests {
     fn a_stop_counts_down_and_obeys_requests_of_its_clones() {
         let stop = Stop::after(2);
         assert_eq!([stop.tick(), stop.tick(), stop.tick()], [false, false, true]);
-        let stop = Stop::default();
+        let stop = Stop::never();
         assert!(!stop.tick());
         stop.clone().request();
         assert!(stop.tick());

@@ -19,7 +19,11 @@ fn config(optimizer: OptimizerConfig) -> TrainConfig {
 }
 
 /// Trains along a cubic ramp to 80 % sparsity and returns the final bytes.
-fn ramp_run(harness: &mut Harness, config: &TrainConfig, graph: &sentei_graph::Graph) -> Result<(Vec<u32>, Trained), TrainError> {
+fn ramp_run(
+    harness: &mut Harness,
+    config: &TrainConfig,
+    graph: &sentei_graph::Graph,
+) -> Result<(Vec<u32>, Trained), TrainError> {
     let mut net = Net::new(graph, &Device::Cpu)?;
     let layers = prunable_layers(graph, PrunableSet::ALL);
     let distribution = Distribution::default();
@@ -82,7 +86,11 @@ fn a_ramp_prunes_to_the_target_and_keeps_an_epoch_of_the_final_masks() {
         let mut harness = Harness::new();
         let (_, trained) = ramp_run(&mut harness, &config(optimizer), &graph).unwrap();
         assert_eq!(trained.masks.kept(), (trained.masks.prunable() as f64 * 0.2).round() as usize);
-        assert!(trained.best_epoch >= 3, "the ramp ends at step 30, in epoch 3 of 11 steps; kept {}", trained.best_epoch);
+        assert!(
+            trained.best_epoch >= 3,
+            "the ramp ends at step 30, in epoch 3 of 11 steps; kept {}",
+            trained.best_epoch
+        );
         let removals = harness.events.iter().filter(|e| matches!(e, Event::PruneStep { .. })).count();
         assert_eq!(removals, 8, "steps 5, 9, .. 29 and the end of the ramp, 30");
     }
@@ -102,7 +110,7 @@ fn a_killed_run_resumes_to_the_same_bytes() {
             harness.stop = Stop::after(steps);
             let stopped = ramp_run(&mut harness, &config(optimizer), &graph);
             assert!(matches!(stopped, Err(TrainError::Stopped { step, .. }) if step == steps), "{steps}");
-            harness.stop = Stop::default();
+            harness.stop = Stop::never();
             let (found, trained) = ramp_run(&mut harness, &config(optimizer), &graph).unwrap();
             assert!(found == whole.0, "killed after {steps} steps");
             assert_eq!((trained.masks, trained.best_epoch), (whole.1.masks.clone(), whole.1.best_epoch));
@@ -129,8 +137,10 @@ fn resuming_under_another_configuration_names_the_key() {
     harness.checkpoint = Some(Checkpointing { path: folder.path().join("c"), resume: true });
     harness.stop = Stop::after(20);
     assert!(ramp_run(&mut harness, &config(ADAMW), &graph).is_err());
-    harness.stop = Stop::default();
-    let key = |harness: &mut Harness, config: &TrainConfig, graph: &sentei_graph::Graph| match ramp_run(harness, config, graph) {
+    harness.stop = Stop::never();
+    let key = |harness: &mut Harness, config: &TrainConfig, graph: &sentei_graph::Graph| match ramp_run(
+        harness, config, graph,
+    ) {
         Err(TrainError::Checkpoint(CheckpointError::Differs { key, .. })) => key,
         other => panic!("expected a refusal, found {:?}", other.map(|(_, t)| t.best_epoch)),
     };
@@ -147,7 +157,8 @@ fn a_loss_that_is_not_finite_names_the_epoch_and_the_flag() {
     let mut harness = Harness::new();
     let mut net = Net::new(&testing::mlp(&[16, 12, 3], None), &Device::Cpu).unwrap();
     let config = TrainConfig { learning_rate: 1e30, warmup_epochs: 0.0, ..config(OptimizerConfig::default()) };
-    let error = harness.with_run(|run| train(&mut net, plain(&config, &Masks::default()), run)).unwrap_err().to_string();
+    let error =
+        harness.with_run(|run| train(&mut net, plain(&config, &Masks::default()), run)).unwrap_err().to_string();
     assert!(error.contains("in epoch 1") && error.contains("--learning-rate"), "{error}");
 }
 
