@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use sentei_convert::{ExportOptions, export, import};
+use sentei_convert::{ExportOptions, ImportOptions, export, import};
 use sentei_graph::{Graph, Op, Tensor};
 use sentei_runtime::{HostTensor, LoadOptions};
 
@@ -96,7 +96,7 @@ fn run_in(engine_name: &str) {
 fn what_is_exported_and_imported_computes_the_same() {
     for (case, text) in CASES {
         let graph = Graph::parse(text).expect(case);
-        let back = import(&export(&graph, ExportOptions::default()).expect(case)).expect(case);
+        let back = import(&export(&graph, ExportOptions::default()).expect(case), &ImportOptions::default()).expect(case);
         let feeds = feeds(&graph);
         let found = reference(&back, &feeds);
         assert_close(case, "the imported graph", &reference(&graph, &feeds), &found.shape, &found.data);
@@ -110,7 +110,7 @@ fn tract_computes_what_the_reference_does() {
 
 #[test]
 fn onnx_runtime_computes_what_the_reference_does() {
-    if let Err(missing) = sentei_runtime::ort_library() {
+    if let Err(missing) = sentei_runtime::ort::library_info(None) {
         assert!(std::env::var_os("SENTEI_REQUIRE_ORT").is_none(), "{missing}");
         eprintln!("SKIPPED: conformance against ONNX Runtime: {missing}");
         return;

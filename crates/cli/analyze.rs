@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use sentei_prune::suggest;
+use sentei_prune::sensitivity::suggest;
 use sentei_report::table::Table;
 use sentei_report::format;
 use serde_json::json;

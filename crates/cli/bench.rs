@@ -29,6 +29,12 @@ pub struct Args {
     /// Seconds of measuring, all models together
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
+    /// Rounds to measure at least, whatever they take
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    rounds: usize,
+    /// Rounds before measuring starts
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    warmup: u32,
     /// Who decides whether a packed layer runs sparse: measure, sparse or dense
     #[arg(long, value_name = "CHOICE", default_value = "measure")]
     kernels: String,
@@ -81,7 +87,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     let subjects: Vec<Subject> =
         args.models.iter().map(|path| Subject { name: path.display().to_string(), path: path.clone() }).collect();
-    let plan = Plan { engine: args.engine.clone(), options, seconds: args.seconds, memory: !args.no_memory };
+    let plan = Plan { engine: args.engine.clone(), options, seconds: args.seconds, rounds: args.rounds, warmup: args.warmup, memory: !args.no_memory };
     let (bench, mut sessions) = measure::bench(&subjects, &plan)?;
     out.say(tables::bench(&bench).markdown());
     if args.per_layer {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use sentei_convert::CompileOptions;
+use sentei_convert::{CompileOptions, ExportOptions};
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde::{Deserialize, Serialize};
@@ -39,6 +39,13 @@ pub enum Values {
     I8,
 }
 
+impl Values {
+    /// `f32`, `f16` or `i8`.
+    pub fn name(self) -> &'static str {
+        sentei_convert::Values::from(self).name()
+    }
+}
+
 impl From<Packing> for sentei_convert::Packing {
     fn from(packing: Packing) -> Self {
         match packing {
@@ -67,6 +74,18 @@ pub struct CompileRecipe {
     pub packing: Packing,
     /// Stored values of the shipped file.
     pub values: Values,
+}
+
+impl CompileRecipe {
+    /// The compiler's options; the file takes any batch.
+    pub fn options(self) -> CompileOptions {
+        CompileOptions {
+            packing: self.packing.into(),
+            values: self.values.into(),
+            export: ExportOptions { dynamic_batch: true },
+            ..CompileOptions::default()
+        }
+    }
 }
 
 /// Flags of verbs that compile.
@@ -107,7 +126,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let mut recipe = CompileRecipe::default();
     args.options.overlay(&mut recipe);
     let graph = models::read(&args.input)?;
-    let options = CompileOptions { packing: recipe.packing.into(), values: recipe.values.into(), ..Default::default() };
+    let options = recipe.options();
     let compiled =
         sentei_convert::compile(&graph, &options).with_context(|| format!("compiling {}", args.input.display()))?;
     files::write_atomic(&args.output, &compiled.bytes)?;
@@ -122,7 +141,6 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     out.say(table.markdown());
     let (packed, dense) = (compiled.bytes.len() as u64, compiled.dense_bytes.len() as u64);
     let dense_gzip = measure::gzip_bytes(&compiled.dense_bytes)?;
-    let equal = &compiled.equivalence;
     out.say(format!(
         "{}: {}, {:.2} times smaller than the dense file ({}; {} after gzip)",
         args.output.display(),
@@ -131,15 +149,23 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         format::bytes(dense),
         format::bytes(dense_gzip)
     ));
-    out.say(format!("proof: outputs differ by at most {:.3e} ({} ulp) from the model that came in", equal.max_abs, equal.max_ulp));
+    out.say(format!(
+        "proof: the packed file computes its dense twin bit for bit; folding and fusing moved outputs by at most {:.1e} ({} ulp){}",
+        compiled.deployment.max_abs,
+        compiled.deployment.max_ulp,
+        compiled.rounding.as_ref().map_or(String::new(), |r| format!("; rounding the weights to {} by {:.1e}", options.values.name(), r.max_abs))
+    ));
     out.object(&json!({
         "model": args.output,
         "sha256": files::sha256(&compiled.bytes),
         "file_bytes": packed,
         "dense_bytes": dense,
         "dense_gzip_bytes": dense_gzip,
-        "max_abs_error": equal.max_abs,
-        "max_ulp": equal.max_ulp,
+        "packed_max_abs_error": compiled.equivalence.max_abs,
+        "packed_max_ulp": compiled.equivalence.max_ulp,
+        "folding_max_abs_error": compiled.deployment.max_abs,
+        "folding_max_ulp": compiled.deployment.max_ulp,
+        "rounding_max_abs_error": compiled.rounding.as_ref().map(|r| r.max_abs),
         "tensors": compiled.tensors.iter().map(|row| json!({
             "name": row.name, "shape": row.shape, "nnz": row.nnz, "encoding": row.encoding, "values": row.values,
             "bytes": row.bytes, "dense_bytes": row.dense_bytes,

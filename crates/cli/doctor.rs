@@ -30,23 +30,35 @@ pub fn run(_: Args, out: Output) -> Result<()> {
         let text = if on { format!("in this build: {gives}") } else { format!("not in this build (cargo build --features {name}): {gives}") };
         row(&format!("feature {name}"), text);
     }
-    let library = sentei_runtime::ort_library();
+    let library = onnx_runtime();
     match &library {
-        Ok(found) => row("ONNX Runtime", format!("{} at {}", found.version, found.path.display())),
-        Err(missing) => row("ONNX Runtime", missing.to_string()),
+        Ok((version, path)) => row("ONNX Runtime", format!("{version} at {path}")),
+        Err(missing) => row("ONNX Runtime", missing.clone()),
     }
     let kernels = sentei_kernels::kernels();
-    for kernel in &kernels {
-        row(&format!("kernel {}", kernel.name), if kernel.runs_here { "runs here" } else { "needs another processor" }.into());
+    for (name, runs_here) in &kernels {
+        row(&format!("kernel {name}"), if *runs_here { "runs here" } else { "needs another processor" }.into());
     }
     out.say(table.markdown());
     out.object(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "machine": machine,
         "features": features.iter().filter(|f| f.1).map(|f| f.0).collect::<Vec<_>>(),
-        "onnxruntime": library.as_ref().ok().map(|l| json!({ "version": l.version, "path": l.path })),
-        "onnxruntime_missing": library.as_ref().err().map(ToString::to_string),
-        "kernels": kernels.iter().map(|k| json!({ "name": k.name, "runs_here": k.runs_here })).collect::<Vec<_>>(),
+        "onnxruntime": library.as_ref().ok().map(|(version, path)| json!({ "version": version, "path": path })),
+        "onnxruntime_missing": library.as_ref().err(),
+        "kernels": kernels.iter().map(|(name, runs_here)| json!({ "name": name, "runs_here": runs_here })).collect::<Vec<_>>(),
     }));
     Ok(())
+}
+
+/// Version and path of the ONNX Runtime library, or what is missing.
+#[cfg(feature = "ort")]
+fn onnx_runtime() -> std::result::Result<(String, String), String> {
+    let found = sentei_runtime::ort::library_info(None).map_err(|missing| missing.to_string())?;
+    Ok((found.version, found.path.display().to_string()))
+}
+
+#[cfg(not(feature = "ort"))]
+fn onnx_runtime() -> std::result::Result<(String, String), String> {
+    Err("not searched for: the feature `ort` is not in this build".into())
 }

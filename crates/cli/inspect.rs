@@ -50,6 +50,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         format::or_unknown(found.macs, format::large),
         format::or_unknown(found.dense_macs, format::large),
     ));
+    for note in &found.notes {
+        out.say(format!("note: {note}"));
+    }
     if !found.unsupported.is_empty() {
         out.say(format!("ops that sentei cannot train or prune: {}", found.unsupported.join(", ")));
     }

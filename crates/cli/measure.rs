@@ -13,6 +13,9 @@ use sentei_runtime::{Engine, LoadOptions, Session, noise_inputs};
 
 use crate::files;
 
+/// Rounds after which more say nothing new and only make files large.
+const MAX_ROUNDS: usize = 5_000;
+
 /// The program's allocator: the system's, with a counter of live bytes.
 pub type Heap = &'static PeakMemAlloc<std::alloc::System>;
 
@@ -45,6 +48,10 @@ pub struct Plan {
     pub options: LoadOptions,
     /// Seconds for all models together.
     pub seconds: f64,
+    /// Rounds to measure at least.
+    pub rounds: usize,
+    /// Rounds before measuring starts.
+    pub warmup: u32,
     /// Whether memory is measured too, in a process per model.
     pub memory: bool,
 }
@@ -70,9 +77,10 @@ pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Se
         contenders.push(Contender { name: subject.name.clone(), session: &mut **session, inputs });
     }
     let latency_plan = LatencyPlan {
-        max_rounds: 20_000,
+        warmup: plan.warmup,
+        min_rounds: plan.rounds,
+        max_rounds: MAX_ROUNDS.max(plan.rounds),
         time_budget: Duration::from_secs_f64(plan.seconds),
-        ..LatencyPlan::default()
     };
     let timings = measure_latency(&mut contenders, &latency_plan)?;
     drop(contenders);

@@ -53,7 +53,7 @@ pub fn start(model: &str, data: &Dataset, seed: u64) -> Result<Start> {
 /// # Errors
 /// When it is no ONNX file or has ops that the graph does not know.
 pub fn read(path: &Path) -> Result<Graph> {
-    let options = ImportOptions { folder: path.parent().map(Path::to_path_buf), ..ImportOptions::default() };
+    let options = ImportOptions { directory: path.parent().map(Path::to_path_buf), ..ImportOptions::default() };
     sentei_convert::import(&files::read(path)?, &options).with_context(|| format!("importing {}", path.display()))
 }
 

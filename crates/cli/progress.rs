@@ -4,7 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
-use sentei_report::{Event, EventSink, JsonLines};
+use sentei_report::events::{Event, EventSink, JsonLines};
+
+use sentei_report::record::EpochRow;
 
 use crate::output::Output;
 
@@ -55,6 +57,23 @@ impl Progress {
     }
 }
 
+/// One epoch as one line.
+fn epoch(row: &EpochRow) -> String {
+    let validation = match (row.val_accuracy, row.val_loss) {
+        (Some(accuracy), Some(loss)) => format!("val {:6.2} % loss {loss:.4}", accuracy * 100.0),
+        _ => "no validation split".into(),
+    };
+    format!(
+        "{:>20} {:>3}  train {:6.2} % loss {:.4}  {validation}  density {:.4}  {:.1} s",
+        row.phase,
+        row.epoch,
+        row.train_accuracy * 100.0,
+        row.train_loss,
+        row.density,
+        row.seconds
+    )
+}
+
 impl EventSink for Progress {
     fn emit(&mut self, event: &Event) {
         if let Some(log) = &mut self.log {
@@ -62,7 +81,7 @@ impl EventSink for Progress {
         }
         match event {
             Event::Progress { phase, step, steps } => self.step(phase, *step, *steps),
-            Event::Epoch(row) => self.line(row.to_string()),
+            Event::Epoch(row) => self.line(epoch(row)),
             Event::Warning { warning } => self.line(format!("warning: {warning}")),
             Event::PhaseStarted { .. } | Event::Finished { .. } => {
                 if let Some(bar) = self.bar.take() {

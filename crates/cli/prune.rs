@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use sentei_prune::{Method, PruneOutcome};
+use sentei_prune::PruneOutcome;
+use sentei_prune::config::Method;
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use sentei_prune::{PruneConfig, TrainConfig};
-use sentei_report::Gate;
+use sentei_prune::config::{PruneConfig, TrainConfig};
+use sentei_report::compare::Gate;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::CompileRecipe;

@@ -50,7 +50,7 @@ pub fn layers(inspection: &Inspection, facts: &Facts, times: &[NodeTime]) -> (Wo
             name: layer.name.clone(),
             op: layer.op.clone(),
             shape: layer.shape.clone(),
-            weights: layer.weights,
+            weights: layer.shape.iter().map(|d| *d as u64).product(),
             nonzero: layer.nonzero,
             bytes: layer.bytes,
             macs: layer.macs.unwrap_or(0),

@@ -4,17 +4,17 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use sentei_convert::{Compiled, Packing, Values};
+use sentei_convert::Compiled;
 use sentei_data::{Normalise, Split};
 use sentei_graph::Graph;
-use sentei_prune::PruneConfig;
+use sentei_prune::config::PruneConfig;
 use sentei_report::compare::Comparison;
 use sentei_report::events::{Event, EventSink};
 use sentei_report::export;
 use sentei_report::record::{FileHash, Machine, PhaseTime, Predictions, Quality, RunRecord, SCHEMA, Variant, flipped};
 use sentei_report::warning::Warning;
 
-use crate::compile::CompileArgs;
+use crate::compile::{CompileArgs, CompileRecipe, Packing, Values};
 use crate::exit::Failure;
 use crate::lineage::{self, DataSource, Lineage};
 use crate::measure::{self, Plan, Subject};
@@ -229,11 +229,9 @@ impl Shrink {
     /// The files to judge: the dense network compiled the same way, and each pruned one packed.
     fn compiled(&mut self, baseline: &Graph, pruned: &[(f64, Graph)]) -> Result<Vec<Candidate>> {
         let started = Instant::now();
-        let packing = Packing::from(self.recipe.compile.packing);
-        let shipped = Values::from(self.recipe.compile.values);
+        let CompileRecipe { packing, values: shipped } = self.recipe.compile;
         let compile = |graph: &Graph, packing: Packing, values: Values| {
-            let options = sentei_convert::CompileOptions { packing, values, ..Default::default() };
-            sentei_convert::compile(graph, &options)
+            sentei_convert::compile(graph, &CompileRecipe { packing, values }.options())
         };
         let mut all = vec![Candidate {
             name: "dense".into(),
@@ -263,7 +261,7 @@ impl Shrink {
                 path: candidate.file.clone(),
                 sha256: files::sha256(&candidate.compiled.bytes),
                 file_bytes: candidate.compiled.bytes.len() as u64,
-                max_abs_error: Some(candidate.compiled.equivalence.max_abs),
+                max_abs_error: Some(candidate.compiled.deployment.max_abs),
             });
         }
         self.phase("compile", started);
@@ -281,7 +279,8 @@ impl Shrink {
         let mut profiles = Vec::new();
         for (i, engine) in self.recipe.bench.engines.iter().enumerate() {
             let options = sentei_runtime::LoadOptions { threads: self.recipe.bench.threads, ..Default::default() };
-            let plan = Plan { engine: engine.clone(), options, seconds: self.recipe.bench.seconds, memory: true };
+            let seconds = self.recipe.bench.seconds;
+            let plan = Plan { engine: engine.clone(), options, seconds, rounds: 100, warmup: 3, memory: true };
             self.out.note(format!("measuring {} models in {engine}", subjects.len()));
             let (bench, mut sessions) = match measure::bench(&subjects, &plan) {
                 Ok(done) => done,

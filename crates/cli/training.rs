@@ -5,9 +5,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
-use sentei_prune::{
-    Checkpointing, Device, Magnitude, Masks, Net, Plan, PruneConfig, PruneOutcome, Run, Stop, evaluate, prune_and_retrain, sensitivity, train,
-};
+use sentei_prune::config::PruneConfig;
+use sentei_prune::score::Magnitude;
+use sentei_prune::sensitivity::sensitivity;
+use sentei_prune::train::{Plan, Run, Stop, train};
+use sentei_prune::{Checkpointing, Device, Masks, Net, PruneOutcome, evaluate, prune_and_retrain};
 use sentei_report::record::SensitivityScan;
 
 use crate::data_args;

@@ -42,6 +42,8 @@ pub use engine::{
     Engine, Facts, HostTensor, KernelChoice, LayerKernel, LoadOptions, NodeTime, Session, TensorFact, noise_inputs,
 };
 pub use error::RuntimeError;
+#[cfg(any(feature = "tract", feature = "ort"))]
+pub use screen::metadata;
 
 /// Engines that this build contains, fastest to start first.
 pub const ENGINES: &[&str] = &[

@@ -128,6 +128,9 @@ macro_rules! ops {
         $(impl From<$op> for Op { fn from(op: $op) -> Op { Op::$op(op) } })*
 
         impl Op {
+            /// Names of all ops.
+            pub const NAMES: &'static [&'static str] = &[$($op::NAME),*];
+
             /// The op's name in text form and messages.
             pub fn name(&self) -> &'static str {
                 match self { $(Op::$op(_) => $op::NAME,)* }

@@ -4,11 +4,14 @@
 //! must obey the format, and nothing may claim a size above the byte budget; so a bomb is refused while the memory in
 //! use is still that of the file.
 
+mod metadata;
 mod packed;
 mod tensor;
 mod wire;
 
 use std::collections::HashMap;
+
+pub use metadata::metadata;
 
 use sentei_kernels::packed::{ByteBudget, Packed};
 
