@@ -244,3 +244,72 @@ fn cpu<'a>(storage: &'a candle_core::Storage, layout: &Layout) -> Result<&'a [f3
         _ => bail!("batch norm mixes devices"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn noise(shape: &[usize], salt: f32) -> Var {
+        let count: usize = shape.iter().product();
+        let data: Vec<f32> = (0..count).map(|i| ((i as f32 * 0.731 + salt).sin() * 43.7).fract() + 0.3).collect();
+        Var::from_vec(data, shape, &Device::Cpu).unwrap()
+    }
+
+    fn close(a: &Tensor, b: &Tensor) {
+        assert_eq!(a.dims(), b.dims());
+        let values = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (a, b) in values(a).iter().zip(values(b)) {
+            assert!((a - b).abs() <= 500.0 * f32::EPSILON * b.abs().max(1.0), "{a} is not {b}");
+        }
+    }
+
+    /// The definition in candle's own ops, whose gradients are candle's.
+    fn composed(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f32) -> Tensor {
+        let mean = mean_of(x).unwrap();
+        let centred = x.broadcast_sub(&beside(&mean, x).unwrap()).unwrap();
+        let variance = mean_of(&centred.sqr().unwrap()).unwrap();
+        let deviation = variance.affine(1.0, f64::from(epsilon)).unwrap().sqrt().unwrap();
+        let scale = beside(&gamma.div(&deviation).unwrap(), x).unwrap();
+        centred.broadcast_mul(&scale).unwrap().broadcast_add(&beside(beta, x).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn value_and_gradients_follow_the_definition_with_and_without_activation() {
+        let activations = [None, Some(Piecewise::Leaky { alpha: 0.2 }), Some(Piecewise::Clip { min: -0.3, max: 0.6 })];
+        for (shape, activation) in
+            [[5, 3, 7, 3].as_slice(), &[5, 3], &[1, 2, 33]].iter().flat_map(|s| activations.map(|a| (s, a)))
+        {
+            let (x, gamma, beta) = (noise(shape, 0.1), noise(&shape[1..2], 0.2), noise(&shape[1..2], 0.9));
+            let batch = statistics(&x).unwrap();
+            let ours = normalise(&x, &gamma, &beta, &batch, 1e-3, activation).unwrap();
+            let plain = composed(&x, &gamma, &beta, 1e-3);
+            let expected = activation.map_or(plain.clone(), |f| crate::lower::piecewise(&plain, f).unwrap());
+            close(&ours, &expected);
+            let weights = noise(shape, 0.5).as_detached_tensor();
+            let backward = |y: Tensor| (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            let (ours, expected) = (backward(ours), backward(expected));
+            for var in [&x, &gamma, &beta] {
+                close(ours.get(var).unwrap(), expected.get(var).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn the_running_variance_takes_the_unbiased_one() {
+        let x = Tensor::new(&[[1f32, 5.0], [3.0, 5.0], [5.0, 5.0]], &Device::Cpu).unwrap();
+        let batch = statistics(&x).unwrap();
+        assert_eq!(batch.mean.to_vec1::<f32>().unwrap(), [3.0, 5.0]);
+        assert_eq!(batch.unbiased_variance().unwrap().to_vec1::<f32>().unwrap(), [4.0, 0.0]);
+    }
+
+    #[test]
+    fn a_single_value_per_channel_gives_the_shift_and_no_nan() {
+        let (x, gamma, beta) = (noise(&[1, 4], 0.1), noise(&[4], 0.2), noise(&[4], 0.3));
+        let batch = statistics(&x).unwrap();
+        let y = normalise(&x, &gamma, &beta, &batch, 1e-5, None).unwrap();
+        close(&y, &beta.reshape((1, 4)).unwrap());
+        assert_eq!(batch.unbiased_variance().unwrap().to_vec1::<f32>().unwrap(), [0.0; 4]);
+    }
+}

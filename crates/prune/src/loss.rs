@@ -98,3 +98,53 @@ impl CustomOp1 for CrossEntropy {
         Tensor::from_vec(out, logits.shape(), logits.device()).map(Some)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    fn gradient(logits: &[[f32; 3]], labels: &[u32], smoothing: f32, weights: Option<&[f32]>) -> (f32, Vec<Vec<f32>>) {
+        let logits = Var::from_vec(logits.concat(), (logits.len(), 3), &Device::Cpu).unwrap();
+        let loss = cross_entropy(&logits, labels, smoothing, weights).unwrap();
+        let gradient = loss.backward().unwrap().get(&logits).unwrap().to_vec2().unwrap();
+        (loss.to_scalar().unwrap(), gradient)
+    }
+
+    #[test]
+    fn equal_logits_cost_the_logarithm_of_the_classes() {
+        let (loss, gradient) = gradient(&[[0.0; 3]], &[2], 0.0, None);
+        assert!((loss - 3f32.ln()).abs() < 1e-6);
+        for (found, expected) in gradient[0].iter().zip([1.0 / 3.0, 1.0 / 3.0, -2.0 / 3.0]) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn huge_logits_stay_finite() {
+        let (loss, gradient) = gradient(&[[1e30, -1e30, 0.0], [88.0, 1000.0, -1000.0]], &[0, 0], 0.0, None);
+        assert_eq!(loss, 456.0);
+        assert!(gradient.iter().flatten().all(|g| g.is_finite()));
+    }
+
+    #[test]
+    fn a_class_of_weight_zero_does_not_count() {
+        let (loss, gradient) = gradient(&[[1.0, 2.0, 3.0], [5.0, 0.0, 1.0]], &[0, 1], 0.0, Some(&[1.0, 0.0, 1.0]));
+        assert!((loss - 2.407_606).abs() < 1e-5, "{loss}");
+        assert_eq!(gradient[1], [0.0; 3]);
+        assert!(gradient[0].iter().sum::<f32>().abs() < 1e-6);
+    }
+
+    #[test]
+    fn lengths_and_labels_are_checked() {
+        let logits = Tensor::zeros((2, 3), candle_core::DType::F32, &Device::Cpu).unwrap();
+        let message = |labels: &[u32], smoothing, weights| {
+            cross_entropy(&logits, labels, smoothing, weights).unwrap_err().to_string()
+        };
+        assert!(message(&[0], 0.0, None).contains("1 labels"));
+        assert!(message(&[0, 3], 0.0, None).contains("label 3 names none of 3 classes"));
+        assert!(message(&[0, 1], 0.0, Some(&[1.0][..])).contains("1 class weights"));
+        assert!(message(&[0, 1], 1.0, None).contains("outside [0, 1)"));
+    }
+}

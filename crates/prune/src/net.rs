@@ -229,9 +229,7 @@ impl Net {
     /// Name and current rate of every dropout node.
     pub fn dropouts(&self) -> Vec<(&str, f32)> {
         let drops = self.graph.nodes().filter_map(|(id, node)| match &node.op {
-            Op::Dropout(d) => {
-                Some((self.graph.name(node.output), self.rates.get(&id).copied().unwrap_or(d.rate)))
-            }
+            Op::Dropout(d) => Some((self.graph.name(node.output), self.rates.get(&id).copied().unwrap_or(d.rate))),
             _ => None,
         });
         drops.collect()

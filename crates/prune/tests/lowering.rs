@@ -23,7 +23,10 @@ const CASES: &[(&str, &str)] = &[
     ("conv wider than the image", "x = input f32[2,2,3,3]\ny = Conv(x, w[3,2,5,5], b[3]) pad=4,3,2,4"),
     ("depthwise 3x3", "x = input f32[3,7,5,9]\ny = Conv(x, w[7,1,3,3], b[7]) pad=1 groups=7"),
     ("depthwise step 2", "x = input f32[3,7,9,11]\ny = Conv(x, w[7,1,3,3]) stride=2 pad=1,0,1,2 groups=7"),
-    ("depthwise doubled, dilated", "x = input f32[3,3,11,9]\ny = Conv(x, w[6,1,3,2], b[6]) stride=1,3 pad=2,0,1,1 dilation=2,3 groups=3"),
+    (
+        "depthwise doubled, dilated",
+        "x = input f32[3,3,11,9]\ny = Conv(x, w[6,1,3,2], b[6]) stride=1,3 pad=2,0,1,1 dilation=2,3 groups=3",
+    ),
     ("depthwise padded past the kernel", "x = input f32[2,3,4,3]\ny = Conv(x, w[3,1,2,2], b[3]) pad=3,2,2,3 groups=3"),
     ("gemm", "x = input f32[37,11]\ny = Gemm(x, w[5,11], b[5])"),
     ("gemm without bias", "x = input f32[1,11]\ny = Gemm(x, w[5,11])"),
@@ -39,7 +42,10 @@ const CASES: &[(&str, &str)] = &[
     ("max pool 2x2", "x = input f32[3,5,7,9]\ny = MaxPool(x) kernel=2 stride=2"),
     ("max pool overlapping, padded", "x = input f32[3,5,7,9]\ny = MaxPool(x) kernel=3,2 stride=2,1 pad=1,0,2,1"),
     ("average pool", "x = input f32[3,5,7,9]\ny = AveragePool(x) kernel=3 stride=2,3 pad=1,2,0,1"),
-    ("average pool over padding", "x = input f32[3,5,7,9]\ny = AveragePool(x) kernel=3 stride=2,3 pad=1,2,0,1 count_include_pad=true"),
+    (
+        "average pool over padding",
+        "x = input f32[3,5,7,9]\ny = AveragePool(x) kernel=3 stride=2,3 pad=1,2,0,1 count_include_pad=true",
+    ),
     ("global average pool", "x = input f32[3,5,7,9]\ny = GlobalAveragePool(x)"),
     ("add, broadcast", "x = input f32[3,5,7,9]\na = Add(x, c[5,1,1])\ny = Add(a, a)"),
     ("mul, broadcast", "x = input f32[3,5,7,9]\ng = GlobalAveragePool(x)\na = Mul(x, g)\ny = Mul(a, c[5,1,9])"),
@@ -51,7 +57,10 @@ const CASES: &[(&str, &str)] = &[
     ("transpose", "x = input f32[3,2,5,4]\ny = Transpose(x) order=0,2,3,1"),
     ("identity and dropout", "x = input f32[3,7]\na = Identity(x)\nd = Dropout(a) rate=0\ny = Mul(d, d)"),
     ("softmax inside", "x = input f32[3,7,5]\ns = Softmax(x) axis=1\ny = Mul(s, x)"),
-    ("residual block", "x = input f32[3,3,7,5]\na = Conv(x, w[3,3,3,3]) pad=1\nb = Sigmoid(a)\nc = Add(b, x)\ny = Conv(c, w2[3,1,3,3]) pad=1 groups=3"),
+    (
+        "residual block",
+        "x = input f32[3,3,7,5]\na = Conv(x, w[3,3,3,3]) pad=1\nb = Sigmoid(a)\nc = Add(b, x)\ny = Conv(c, w2[3,1,3,3]) pad=1 groups=3",
+    ),
 ];
 
 fn input(graph: &Graph) -> Tensor {
@@ -76,7 +85,8 @@ fn evaluation_gives_what_the_graph_gives() {
         let x = input(&graph);
         let expected = graph.eval(&[to_graph_tensor(&x)]).unwrap().remove(0);
         for mode in [Mode::Eval, Mode::Train { seed: 1 }] {
-            let found = Net::new(&graph, &Device::Cpu).unwrap().forward(&x, mode).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let found =
+                Net::new(&graph, &Device::Cpu).unwrap().forward(&x, mode).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert_eq!(found.dims(), expected.shape, "{name}");
             let largest = expected.data.iter().fold(1.0f32, |a, v| a.max(v.abs()));
             // Sums of at most a hundred products, in another order.
@@ -110,11 +120,13 @@ fn gradients_match_finite_differences_of_the_reference() {
         let grads = (y * weights).unwrap().sum_all().unwrap().backward().unwrap();
 
         // One at a time: the input, then each parameter, along a fixed direction.
-        let names: Vec<Option<String>> = std::iter::once(None).chain(net.vars().iter().map(|p| Some(p.name.clone()))).collect();
+        let names: Vec<Option<String>> =
+            std::iter::once(None).chain(net.vars().iter().map(|p| Some(p.name.clone()))).collect();
         for target in names {
             let var = target.as_ref().map_or(&x, |n| &net.var(n).unwrap().var);
             let what = target.as_deref().unwrap_or("x");
-            let gradient = values(grads.get(var.as_tensor()).unwrap_or_else(|| panic!("{name}: no gradient of {what}")));
+            let gradient =
+                values(grads.get(var.as_tensor()).unwrap_or_else(|| panic!("{name}: no gradient of {what}")));
             let direction: Vec<f32> = (0..gradient.len()).map(|i| weight_of(i + 5) as f32).collect();
             let expected: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(g * d)).sum();
             let scale: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from((g * d).abs())).sum();
@@ -133,7 +145,10 @@ fn gradients_match_finite_differences_of_the_reference() {
             };
             let found = (moved(1.0) - moved(-1.0)) / f64::from(2.0 * step);
             // A corner crossed within the step moves the difference quotient by its share of all elements.
-            assert!((found - expected).abs() <= 1e-2 * scale + 1e-3, "{name}, {what}: {expected} is not {found} (of {scale})");
+            assert!(
+                (found - expected).abs() <= 1e-2 * scale + 1e-3,
+                "{name}, {what}: {expected} is not {found} (of {scale})"
+            );
         }
     }
 }
@@ -150,7 +165,8 @@ fn a_final_softmax_is_left_to_the_loss() {
 
 #[test]
 fn values_go_to_the_graph_and_back_and_the_batch_is_free() {
-    let text = "x = input f32[1,3,5,5]\na = Conv(x, w[4,3,3,3]) pad=1\nb = BatchNorm(a, g[4], s[4], m[4], v[4])\ny = Relu(b)";
+    let text =
+        "x = input f32[1,3,5,5]\na = Conv(x, w[4,3,3,3]) pad=1\nb = BatchNorm(a, g[4], s[4], m[4], v[4])\ny = Relu(b)";
     let graph = Graph::parse(text).unwrap();
     let mut net = Net::new(&graph, &Device::Cpu).unwrap();
     assert_eq!(net.to_graph().unwrap(), graph);

@@ -88,8 +88,7 @@ fn tap(g: &Geometry, row: usize) -> (usize, usize, usize) {
 }
 
 fn vertical(g: &Geometry, ky: usize, rows: &std::ops::Range<usize>) -> (usize, usize) {
-    let (top, bottom) =
-        valid(ky * g.window.dilation[0], g.window.pads[0], g.window.stride[0], g.input[0], g.output[0]);
+    let (top, bottom) = valid(ky * g.window.dilation[0], g.window.pads[0], g.window.stride[0], g.input[0], g.output[0]);
     let top = top.clamp(rows.start, rows.end);
     (top, bottom.clamp(top, rows.end))
 }

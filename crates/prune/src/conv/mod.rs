@@ -149,3 +149,120 @@ pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     let (x, weight) = (x.reshape((rows, features, 1, 1))?, weight.reshape((out, (), 1, 1))?);
     conv2d(&x, &weight, bias, window, 1)?.reshape((rows, out))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+
+    use super::*;
+
+    const WINDOWS: [(Window, [usize; 4], usize); 4] = [
+        (Window { stride: [2, 1], pads: [1, 0, 2, 1], dilation: [1, 2] }, [6, 3, 3, 2], 1),
+        (Window { stride: [1, 1], pads: [1, 1, 1, 1], dilation: [1, 1] }, [6, 1, 3, 3], 3),
+        (Window { stride: [1, 2], pads: [0, 2, 1, 0], dilation: [2, 1] }, [3, 3, 2, 3], 1),
+        (Window { stride: [2, 2], pads: [1, 0, 0, 1], dilation: [1, 1] }, [3, 1, 3, 3], 3),
+    ];
+
+    fn noise(shape: &[usize], salt: f32) -> Var {
+        let count: usize = shape.iter().product();
+        let data: Vec<f32> = (0..count).map(|i| ((i as f32 * 0.731 + salt).sin() * 43.7).fract()).collect();
+        Var::from_vec(data, shape, &Device::Cpu).unwrap()
+    }
+
+    fn values(t: &Tensor) -> Vec<f32> {
+        t.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    fn inner(a: &Tensor, b: &Tensor) -> Tensor {
+        (a * b).unwrap().sum_all().unwrap()
+    }
+
+    fn close(a: &Tensor, b: &Tensor) {
+        assert_eq!(a.dims(), b.dims());
+        for (a, b) in values(a).iter().zip(values(b)) {
+            assert!((a - b).abs() <= 200.0 * f32::EPSILON * b.abs().max(1.0), "{a} is not {b}");
+        }
+    }
+
+    /// For the trilinear form `f(x, w, v) = <conv(x, w), v>`, each of the three ops is the gradient of `f` in one argument, so
+    /// the gradient of any of them is again one of the three.
+    #[test]
+    fn the_three_ops_are_closed_under_differentiation() {
+        for (window, weight, groups) in WINDOWS {
+            let (x, w) = (noise(&[9, 3, 7, 6], 0.1), noise(&weight, 0.2));
+            let geometry = Geometry::new(x.dims(), w.dims(), window, groups).unwrap();
+            let v = noise(&geometry.output_shape(), 0.3);
+            let forward = |x: &Tensor, w: &Tensor| x.apply_op2(w, Forward(geometry)).unwrap();
+            let to_x = |v: &Tensor, w: &Tensor| v.apply_op2(w, ops::InputGradient(geometry)).unwrap();
+            let to_w = |x: &Tensor, v: &Tensor| x.apply_op2(v, ops::WeightGradient(geometry)).unwrap();
+            let (y, gx, gw) = (forward(&x, &w), to_x(&v, &w), to_w(&x, &v));
+            let forms = [inner(&y, &v), inner(&gx, &x), inner(&gw, &w)];
+            for form in forms {
+                let grads = form.backward().unwrap();
+                close(grads.get(x.as_tensor()).unwrap(), &gx);
+                close(grads.get(w.as_tensor()).unwrap(), &gw);
+                close(grads.get(v.as_tensor()).unwrap(), &y);
+            }
+        }
+    }
+
+    #[test]
+    fn results_are_the_same_bits_on_any_number_of_threads() {
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut bits = Vec::new();
+                for (window, weight, groups) in WINDOWS {
+                    let (x, w, b) = (noise(&[21, 3, 17, 16], 0.4), noise(&weight, 0.5), noise(&weight[..1], 0.6));
+                    let y = conv2d(&x, &w, Some(&b), window, groups).unwrap();
+                    let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                    for t in [&y, grads.get(&x).unwrap(), grads.get(&w).unwrap(), grads.get(&b).unwrap()] {
+                        bits.extend(values(t).into_iter().map(f32::to_bits));
+                    }
+                }
+                bits
+            })
+        };
+        let one = run(1);
+        assert_eq!(one, run(2));
+        assert_eq!(one, run(5));
+    }
+
+    #[test]
+    fn the_path_of_other_devices_agrees_with_the_custom_ops() {
+        for (window, weight, groups) in WINDOWS {
+            let (x, w) = (noise(&[2, 3, 7, 6], 0.1), noise(&weight, 0.2));
+            let geometry = Geometry::new(x.dims(), w.dims(), window, groups).unwrap();
+            let ours = conv2d(&x, &w, None, window, groups).unwrap();
+            let candles = candle_path::conv2d(&x, &w, &geometry).unwrap();
+            close(&candles, &ours);
+            let v = noise(&geometry.output_shape(), 0.3).as_detached_tensor();
+            let (ours, candles) =
+                (inner(&ours, &v).backward().unwrap(), inner(&candles, &v).backward().unwrap());
+            close(candles.get(&x).unwrap(), ours.get(&x).unwrap());
+            close(candles.get(&w).unwrap(), ours.get(&w).unwrap());
+        }
+    }
+
+    #[test]
+    fn inputs_that_nothing_trains_cost_no_gradient() {
+        let (window, weight, groups) = WINDOWS[0];
+        let (x, w) = (noise(&[2, 3, 7, 6], 0.1).as_detached_tensor(), noise(&weight, 0.2));
+        let grads = conv2d(&x, &w, None, window, groups).unwrap().sum_all().unwrap().backward().unwrap();
+        assert!(grads.get(&x).is_none() && grads.get(&w).is_some());
+    }
+
+    #[test]
+    fn shapes_that_do_not_fit_are_refused() {
+        let window = Window { stride: [1, 1], pads: [0; 4], dilation: [1, 1] };
+        for (x, w, groups) in [
+            (vec![1, 3, 5, 5], vec![4, 2, 3, 3], 1),
+            (vec![1, 3, 5, 5], vec![4, 1, 3, 3], 3),
+            (vec![1, 3, 2, 5], vec![4, 3, 3, 3], 1),
+            (vec![1, 3, 5], vec![4, 3, 3, 3], 1),
+            (vec![1, 3, 5, 5], vec![4, 3, 3, 3], 0),
+        ] {
+            assert!(Geometry::new(&x, &w, window, groups).is_err(), "{x:?} {w:?} {groups}");
+        }
+    }
+}

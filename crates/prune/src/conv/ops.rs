@@ -33,9 +33,9 @@ fn wanted(arg: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Opt
 /// `(x, weight) -> y`.
 pub(super) struct Forward(pub Geometry);
 /// `(gradient of y, weight) -> gradient of x`.
-struct InputGradient(Geometry);
+pub(super) struct InputGradient(pub Geometry);
 /// `(x, gradient of y) -> gradient of weight`.
-struct WeightGradient(Geometry);
+pub(super) struct WeightGradient(pub Geometry);
 
 impl CustomOp2 for Forward {
     fn name(&self) -> &'static str {

@@ -91,9 +91,7 @@ pub(crate) fn piecewise(x: &Tensor, f: Piecewise) -> Result<Tensor> {
         Piecewise::Leaky { alpha: 0.0 } => x.relu(),
         Piecewise::Leaky { alpha } => x.relu()? - x.neg()?.relu()?.affine(f64::from(alpha), 0.0)?,
         Piecewise::Clip { min, max } => x.clamp(min, max),
-        Piecewise::HardSigmoid { alpha, beta } => {
-            x.affine(f64::from(alpha), f64::from(beta))?.clamp(0f32, 1f32)
-        }
+        Piecewise::HardSigmoid { alpha, beta } => x.affine(f64::from(alpha), f64::from(beta))?.clamp(0f32, 1f32),
     }
 }
 
