@@ -71,6 +71,7 @@ impl RuntimeError {
     }
 
     /// A byte budget that would be exceeded.
+    #[cfg(any(feature = "tract", feature = "ort", test))]
     pub(crate) fn too_many_bytes(what: impl Into<String>, needed: u64, limit: u64) -> Self {
         Self::LimitExceeded { what: what.into(), needed, limit, unit: "bytes", flag: "--byte-budget" }
     }

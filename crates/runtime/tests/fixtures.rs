@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use proptest::prelude::*;
+use sentei_runtime::meter::{HeapMeter, MemoryPlan, measure_memory};
 use sentei_runtime::{HostTensor, KernelChoice, LoadOptions, RuntimeError, Session, engine_named};
 
 struct Fixture {
@@ -129,6 +130,24 @@ fn budgets_stop_a_load_and_name_their_flag() {
     assert!(refusal("tract", FIXTURES[1].dense, &batched).to_string().contains("fixes its batch to 1"));
     let cuda = LoadOptions { provider: "cuda".into(), ..LoadOptions::default() };
     assert_eq!(refusal("tract", fixture.packed, &cuda).exit_code(), 5);
+}
+
+#[test]
+fn memory_is_told_for_a_model_that_is_read_after_the_baseline() {
+    let read = || Ok(FIXTURES[0].packed.to_vec());
+    let heap = HeapMeter { reset_peak: || (), peak_bytes: || 12_345 };
+    let plan = MemoryPlan { runs: 2, heap: Some(heap) };
+    let options = FIXTURES[0].options(KernelChoice::AlwaysSparse);
+    let memory = measure_memory(&*engine_named("tract").unwrap(), read, &options, &plan).unwrap();
+    assert_eq!((memory.file_bytes, memory.peak_heap_bytes), (FIXTURES[0].packed.len() as u64, Some(12_345)));
+    assert!(memory.weight_bytes.unwrap() > 0 && memory.arena_bytes.unwrap() > 0);
+    if cfg!(target_os = "linux") {
+        assert!(memory.baseline_rss_bytes.unwrap() > 0);
+        assert!(memory.peak_rss_bytes.unwrap() >= memory.steady_rss_bytes.unwrap());
+    }
+    let lost = || Err(std::io::Error::from(std::io::ErrorKind::NotFound));
+    let error = measure_memory(&*engine_named("tract").unwrap(), lost, &options, &plan).unwrap_err();
+    assert!(matches!(error, RuntimeError::Read(_)));
 }
 
 #[test]

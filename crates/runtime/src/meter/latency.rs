@@ -1,7 +1,8 @@
 //! Latency of several models side by side in one process.
 //!
-//! The first run, the warm-up and the steady samples are kept apart. Every round runs each model once, and every other
-//! round in the opposite order, so that a clock that drifts and a neighbour's caches hit all of them alike.
+//! The first run, the warm-up and the steady samples are kept apart. Every round measures each model once, every other
+//! round in the opposite order, so that a clock that drifts hits all of them alike. Before a measured run the model
+//! runs once unmeasured: it finds its own weights in the caches, not those of the model before it.
 
 use std::time::{Duration, Instant};
 
@@ -75,6 +76,7 @@ pub fn measure_latency(contenders: &mut [Contender<'_>], plan: &LatencyPlan) -> 
         let count = contenders.len();
         for turn in 0..count {
             let index = if round % 2 == 0 { turn } else { count - 1 - turn };
+            run_once(&mut contenders[index])?;
             let nanoseconds = run_once(&mut contenders[index])?;
             timings[index].latency.samples_ns.push(nanoseconds);
         }
@@ -150,7 +152,7 @@ mod tests {
     fn rounds_alternate_their_order_after_first_run_and_warm_up() {
         let plan = LatencyPlan { warmup: 1, min_rounds: 3, max_rounds: 3, time_budget: Duration::ZERO };
         let (log, timings) = measure(&plan);
-        assert_eq!(log, "abc abc abc cba abc".replace(' ', ""));
+        assert_eq!(log, "abc abc aabbcc ccbbaa aabbcc".replace(' ', ""));
         assert!(timings.iter().all(|timing| timing.latency.samples_ns.len() == 3 && timing.latency.warmup == 1));
         assert_eq!(timings[1].name, "b");
     }

@@ -55,7 +55,7 @@ fn without_time_to_measure_the_zeros_decide() {
     for layer in &session.facts.kernels {
         assert!(layer.reason.contains("% zeros, not timed"), "{layer:?}");
         let density = layer.nnz as f64 / layer.shape.iter().product::<usize>() as f64;
-        assert_eq!(layer.kernel != "dense", density <= 0.33, "{layer:?}");
+        assert_eq!(layer.kernel != "dense", density <= choose::SPARSE_UNTIMED, "{layer:?}");
     }
 }
 
