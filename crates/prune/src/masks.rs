@@ -19,7 +19,9 @@ pub enum MaskError {
         index: usize,
     },
     /// A layer would be left with no weight, so that no path leads through it.
-    #[error("layer collapse: `{layer}` would keep none of its {weights} weights; lower --sparsity or raise --floor")]
+    #[error(
+        "layer collapse: `{layer}` would keep none of its {weights} weights; lower --sparsity, or set a floor: distribution = {{ global = {{ floor = 0.01 }} }}"
+    )]
     LayerCollapse {
         /// Initializer of the layer.
         layer: String,
@@ -28,7 +30,7 @@ pub enum MaskError {
     },
     /// The floors of the layers together exceed what may be kept.
     #[error(
-        "density {density} keeps {keep} weights but the floor of every layer together keeps {floors}; lower --floor"
+        "density {density} keeps {keep} weights but the floor of every layer together keeps {floors}; lower it: distribution = {{ global = {{ floor = 0 }} }}"
     )]
     Floor {
         /// Density asked for.

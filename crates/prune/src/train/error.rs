@@ -51,7 +51,9 @@ pub enum TrainError {
     #[error("data set `{0}` has no sample in its val split; {1} needs one")]
     NoValidation(String, &'static str),
     /// The network and the data disagree about the number of classes.
-    #[error("the network has {found} outputs but the data set has {expected} classes; pass --classes or another model")]
+    #[error(
+        "the network has {found} outputs but the data set has {expected} classes; choose another --model or --data"
+    )]
     Classes {
         /// Classes of the data set.
         expected: usize,
