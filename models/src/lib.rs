@@ -59,7 +59,7 @@ pub enum ModelError {
         /// Image width.
         width: usize,
         /// What the graph says.
-        source: GraphError,
+        source: Box<GraphError>,
     },
 }
 
@@ -102,7 +102,7 @@ pub fn build(name: &str, spec: &Spec) -> Result<Graph, ModelError> {
         channels: spec.channels,
         height: spec.height,
         width: spec.width,
-        source,
+        source: Box::new(source),
     })
 }
 

@@ -55,7 +55,7 @@ fn training_step_of_a_small_inspection_net() {
         let start = Instant::now();
         let logits = net.forward(&x, Mode::Train { seed: 0 }).expect("forward");
         forward = start.elapsed().as_secs_f64();
-        cross_entropy(&logits, &labels, 0.0, None).and_then(|l| Ok(l.backward()?)).expect("backward");
+        cross_entropy(&logits, &labels, 0.0, None).expect("loss").backward().expect("backward");
     });
     println!("training step: {:.0} images/s ({:.1} ms, forward {:.1} ms)", 64.0 / step, step * 1e3, forward * 1e3);
 }
