@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sentei_prune::sensitivity::suggest;
-use sentei_report::table::Table;
 use sentei_report::format;
+use sentei_report::table::Table;
 use serde_json::json;
 
 use crate::models;
@@ -51,12 +51,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let start = models::start(&bench.recipe.model, &bench.data, bench.recipe.seed)?;
     let scans = bench.sensitivity(&start.graph, &start.normalise, args.samples)?;
     let suggested = suggest(&scans, args.budget);
-    let sparsities: Vec<f64> = scans.iter().flat_map(|s| &s.points).map(|p| p.sparsity).fold(Vec::new(), |mut all, s| {
-        if !all.contains(&s) {
-            all.push(s);
-        }
-        all
-    });
+    let sparsities: Vec<f64> =
+        scans.iter().flat_map(|s| &s.points).map(|p| p.sparsity).fold(Vec::new(), |mut all, s| {
+            if !all.contains(&s) {
+                all.push(s);
+            }
+            all
+        });
     let mut titles = vec!["Layer".to_string()];
     titles.extend(sparsities.iter().map(|s| format!("#{}", format::percent(*s))));
     titles.push("#Keep at least".into());
@@ -70,6 +71,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     out.say("Accuracy on validation images when one layer alone loses this share of its weights:\n");
     out.say(table.markdown());
-    out.object(&json!({ "model": args.input, "samples": args.samples, "scans": scans, "suggested_density": suggested }));
+    out.object(
+        &json!({ "model": args.input, "samples": args.samples, "scans": scans, "suggested_density": suggested }),
+    );
     Ok(())
 }

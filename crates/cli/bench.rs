@@ -87,7 +87,14 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     let subjects: Vec<Subject> =
         args.models.iter().map(|path| Subject { name: path.display().to_string(), path: path.clone() }).collect();
-    let plan = Plan { engine: args.engine.clone(), options, seconds: args.seconds, rounds: args.rounds, warmup: args.warmup, memory: !args.no_memory };
+    let plan = Plan {
+        engine: args.engine.clone(),
+        options,
+        seconds: args.seconds,
+        rounds: args.rounds,
+        warmup: args.warmup,
+        memory: !args.no_memory,
+    };
     let (bench, mut sessions) = measure::bench(&subjects, &plan)?;
     out.say(tables::bench(&bench).markdown());
     if args.per_layer {

@@ -124,13 +124,15 @@ pub fn open(recipe: &DataRecipe) -> Result<Arc<Dataset>> {
 pub fn ok_class(recipe: &DataRecipe, classes: &[String]) -> Result<Option<usize>> {
     if let Some(name) = &recipe.ok_class {
         let found = classes.iter().position(|c| c == name);
-        return found.map(Some).with_context(|| {
-            format!("--ok-class `{name}` is none of the classes {}", classes.join(", "))
-        });
+        return found
+            .map(Some)
+            .with_context(|| format!("--ok-class `{name}` is none of the classes {}", classes.join(", ")));
     }
     let means_ok = |class: &String| {
         let lower = class.to_lowercase();
-        lower.split(['_', '-', ' ']).any(|word| matches!(word, "ok" | "good" | "free" | "normal" | "nodefect" | "defectfree"))
+        lower
+            .split(['_', '-', ' '])
+            .any(|word| matches!(word, "ok" | "good" | "free" | "normal" | "nodefect" | "defectfree"))
     };
     Ok(classes.iter().position(means_ok))
 }

@@ -27,7 +27,11 @@ pub fn run(_: Args, out: Output) -> Result<()> {
     row("system", format!("{} {} {}", machine.os, machine.arch, machine.kernel));
     row("frequency governor", machine.governor.clone().unwrap_or_else(|| "not readable".into()));
     for (name, on, gives) in features {
-        let text = if on { format!("in this build: {gives}") } else { format!("not in this build (cargo build --features {name}): {gives}") };
+        let text = if on {
+            format!("in this build: {gives}")
+        } else {
+            format!("not in this build (cargo build --features {name}): {gives}")
+        };
         row(&format!("feature {name}"), text);
     }
     let library = onnx_runtime();

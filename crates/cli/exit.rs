@@ -7,7 +7,9 @@ pub enum Failure {
     #[error("the gate did not pass, no model was written: {0}")]
     Gate(String),
     /// The verb needs a feature that this build lacks.
-    #[error("`sentei {verb}` is not in this build: it needs the feature `{feature}` (cargo build --release --features {feature})")]
+    #[error(
+        "`sentei {verb}` is not in this build: it needs the feature `{feature}` (cargo build --release --features {feature})"
+    )]
     #[cfg_attr(feature = "prune", expect(dead_code, reason = "only builds without the feature lack the verbs"))]
     Absent {
         /// The verb asked for.

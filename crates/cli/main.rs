@@ -27,9 +27,9 @@ mod progress;
 #[cfg(feature = "prune")]
 mod prune;
 #[cfg(feature = "prune")]
-mod record;
-#[cfg(feature = "prune")]
 mod recipe;
+#[cfg(feature = "prune")]
+mod record;
 #[cfg(feature = "prune")]
 mod run_folder;
 #[cfg(feature = "prune")]

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use peakmem_alloc::{INSTRUMENTED_SYSTEM, PeakMemAlloc, PeakMemAllocTrait};
 use sentei_report::record::{Bench, BenchRow, Machine, Memory};
-use sentei_runtime::meter::{Contender, HeapMeter, LatencyPlan, MemoryPlan, measure_latency, measure_memory, timed_load};
+use sentei_runtime::meter::{
+    Contender, HeapMeter, LatencyPlan, MemoryPlan, measure_latency, measure_memory, timed_load,
+};
 use sentei_runtime::{Engine, LoadOptions, Session, noise_inputs};
 
 use crate::files;

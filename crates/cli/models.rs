@@ -83,7 +83,11 @@ fn check_fit(model: &str, graph: &Graph, data: &Dataset) -> Result<()> {
     let Some(output) = graph.outputs().first().map(|id| &facts[id]) else { bail!("{model} has no output") };
     let classes = output.shape.iter().skip(1).product::<usize>();
     if classes != data.classes.len() {
-        bail!("{model} has {classes} outputs, the data set has {} classes: {}", data.classes.len(), data.classes.join(", "));
+        bail!(
+            "{model} has {classes} outputs, the data set has {} classes: {}",
+            data.classes.len(),
+            data.classes.join(", ")
+        );
     }
     Ok(())
 }

@@ -37,12 +37,15 @@ impl Preprocessing {
             return Ok(None);
         };
         let numbers = |key: &str, text: &str| -> Result<Vec<f32>> {
-            serde_json::from_str(text).with_context(|| format!("metadata `{key}` is `{text}`, expected a list of numbers"))
+            serde_json::from_str(text)
+                .with_context(|| format!("metadata `{key}` is `{text}`, expected a list of numbers"))
         };
         let classes = serde_json::from_str(classes).with_context(|| format!("metadata `{CLASSES}` is `{classes}`"))?;
         let (mean, std) = (numbers(MEAN, mean)?, numbers(STD, std)?);
         if mean.is_empty() || mean.len() != std.len() || std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
-            bail!("metadata `{MEAN}` and `{STD}` need the same number of entries and deviations above 0, found {mean:?} and {std:?}");
+            bail!(
+                "metadata `{MEAN}` and `{STD}` need the same number of entries and deviations above 0, found {mean:?} and {std:?}"
+            );
         }
         Ok(Some(Preprocessing { classes, normalise: Normalise { mean, std } }))
     }

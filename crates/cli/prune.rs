@@ -112,7 +112,8 @@ fn method(name: &str) -> Result<Method> {
 pub fn layers(outcome: &PruneOutcome) -> Table {
     let mut table = Table::new(&["Layer", "#Weights", "#Kept", "#Density"]);
     for (name, mask) in outcome.masks.iter() {
-        let cells = [format::large(mask.len() as u64), format::large(mask.kept() as u64), format::percent(mask.density())];
+        let cells =
+            [format::large(mask.len() as u64), format::large(mask.kept() as u64), format::percent(mask.density())];
         let [weights, kept, density] = cells.map(Into::into);
         table.push([name.to_string().into(), weights, kept, density]);
     }

@@ -141,8 +141,10 @@ mod tests {
             learning_rate: 0.1,
             seconds: 1.0,
         };
-        let line = |row: EpochRow| serde_json::to_string(&Line { elapsed_ms: 0, event: Event::Epoch(row) }).expect("json");
-        let text = [line(row(1, 3.0)), line(row(2, 2.0)), "{\"elapsed_ms\":3,\"ev".into(), line(row(2, 1.0))].join("\n");
+        let line =
+            |row: EpochRow| serde_json::to_string(&Line { elapsed_ms: 0, event: Event::Epoch(row) }).expect("json");
+        let text =
+            [line(row(1, 3.0)), line(row(2, 2.0)), "{\"elapsed_ms\":3,\"ev".into(), line(row(2, 1.0))].join("\n");
         let found = epochs(&text);
         assert_eq!(found.iter().map(|r| r.train_loss).collect::<Vec<_>>(), [3.0, 1.0]);
     }

@@ -24,7 +24,8 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     let path = args.run.join("report.json");
-    let record = RunRecord::from_json(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))?;
+    let record =
+        RunRecord::from_json(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))?;
     let written = write(&args.run, &record)?;
     if args.print {
         out.say(export::report_markdown(&record)?);

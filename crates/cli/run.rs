@@ -39,7 +39,10 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let bytes = files::read(&args.model)?;
     let metadata = sentei_runtime::metadata(&bytes).with_context(|| format!("reading {}", args.model.display()))?;
     let Some(preprocessing) = Preprocessing::read(&metadata)? else {
-        bail!("{} does not say its classes and pixel scaling: only models made by sentei can be run on images", args.model.display());
+        bail!(
+            "{} does not say its classes and pixel scaling: only models made by sentei can be run on images",
+            args.model.display()
+        );
     };
     let options = LoadOptions { threads: args.threads, library: args.ort_library.clone(), ..LoadOptions::default() };
     let mut session = measure::engine(&args.engine)?
@@ -57,7 +60,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         let outputs = session.run(&[tensor])?;
         let milliseconds = started.elapsed().as_secs_f64() * 1e3;
         let ranked = rank(&outputs[0].data, &preprocessing.classes)?;
-        let top: Vec<String> = ranked.iter().take(args.top.max(1)).map(|(c, p)| format!("{c} {:.1} %", p * 100.0)).collect();
+        let top: Vec<String> =
+            ranked.iter().take(args.top.max(1)).map(|(c, p)| format!("{c} {:.1} %", p * 100.0)).collect();
         out.say(format!("{}: {}", path.display(), top.join(", ")));
         let classes: serde_json::Map<String, serde_json::Value> =
             ranked.iter().map(|(class, p)| (class.clone(), json!(p))).collect();
@@ -97,7 +101,8 @@ fn images(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     for path in paths {
         if path.is_dir() {
             let entries = std::fs::read_dir(path).with_context(|| format!("reading {}", path.display()))?;
-            let mut inside: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_image(p)).collect();
+            let mut inside: Vec<PathBuf> =
+                entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| is_image(p)).collect();
             inside.sort();
             if inside.is_empty() {
                 bail!("{} holds no PNG, JPEG, BMP or PNM image", path.display());

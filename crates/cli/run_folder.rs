@@ -26,9 +26,13 @@ impl RunFolder {
             None => free_name(name),
         };
         if path.join("recipe.toml").exists() {
-            bail!("{0} already holds a run: go on with `sentei shrink --resume {0}` or choose another -o", path.display());
+            bail!(
+                "{0} already holds a run: go on with `sentei shrink --resume {0}` or choose another -o",
+                path.display()
+            );
         }
-        std::fs::create_dir_all(&path).with_context(|| format!("making {} (choose another with -o)", path.display()))?;
+        std::fs::create_dir_all(&path)
+            .with_context(|| format!("making {} (choose another with -o)", path.display()))?;
         files::write_atomic(&path.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
         Ok(RunFolder { path, resumed: false })
     }

@@ -20,9 +20,14 @@ const BATCH: usize = 32;
 /// # Errors
 /// When the file cannot be loaded or run.
 pub fn predictions(path: &Path, data: &Dataset, split: Split, normalise: &Normalise) -> Result<Predictions> {
-    let options = LoadOptions { batch: BATCH, kernel_choice: sentei_runtime::KernelChoice::AlwaysSparse, ..LoadOptions::default() };
-    let mut session =
-        measure::engine("tract")?.load(&files::read(path)?, &options).with_context(|| format!("loading {}", path.display()))?;
+    let options = LoadOptions {
+        batch: BATCH,
+        kernel_choice: sentei_runtime::KernelChoice::AlwaysSparse,
+        ..LoadOptions::default()
+    };
+    let mut session = measure::engine("tract")?
+        .load(&files::read(path)?, &options)
+        .with_context(|| format!("loading {}", path.display()))?;
     let shape: Vec<usize> = session.inputs()[0].shape.iter().map(|d| d.unwrap_or(BATCH)).collect();
     let (indices, len) = (data.indices(split), data.image_len());
     let mut found = Predictions::default();

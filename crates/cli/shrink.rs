@@ -21,8 +21,8 @@ use crate::measure::{self, Plan, Subject};
 use crate::models::Start;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::record::{self, numbered, percent};
 use crate::recipe::{Recipe, RecipeArgs};
+use crate::record::{self, numbered, percent};
 use crate::run_folder::RunFolder;
 use crate::training::Workbench;
 use crate::{files, models, report, shipped};
@@ -211,7 +211,8 @@ impl Shrink {
                 Some(path) => with_metadata(models::read(&path)?, &self.initial),
                 None => {
                     let takes_target = self.recipe.prune.distribution.takes_a_target();
-                    let config = PruneConfig { sparsity: takes_target.then_some(sparsity), ..self.recipe.prune.clone() };
+                    let config =
+                        PruneConfig { sparsity: takes_target.then_some(sparsity), ..self.recipe.prune.clone() };
                     let checkpoint = self.checkpoint();
                     self.bench.prune(baseline, &self.normalise, &config, Some(checkpoint))?.graph
                 }
@@ -272,10 +273,8 @@ impl Shrink {
     fn judged(&mut self, candidates: Vec<Candidate>) -> Result<RunRecord> {
         let started = Instant::now();
         let mut record = std::mem::take(&mut self.record);
-        let subjects: Vec<Subject> = candidates
-            .iter()
-            .map(|c| Subject { name: c.name.clone(), path: self.unproven().join(&c.file) })
-            .collect();
+        let subjects: Vec<Subject> =
+            candidates.iter().map(|c| Subject { name: c.name.clone(), path: self.unproven().join(&c.file) }).collect();
         let mut profiles = Vec::new();
         for (i, engine) in self.recipe.bench.engines.iter().enumerate() {
             let options = sentei_runtime::LoadOptions { threads: self.recipe.bench.threads, ..Default::default() };
@@ -401,7 +400,10 @@ impl Shrink {
         std::fs::create_dir_all(self.folder.file("pictures")).context("making the folder of pictures")?;
         for flip in record.variants().flat_map(|v| &v.flips) {
             if let Some(index) = self.bench.data.sample_names.iter().position(|n| *n == flip.sample) {
-                files::write_atomic(&report::picture_path(&self.folder.path, &flip.sample), &self.bench.data.png(index))?;
+                files::write_atomic(
+                    &report::picture_path(&self.folder.path, &flip.sample),
+                    &self.bench.data.png(index),
+                )?;
             }
         }
         files::write_atomic(&self.folder.file(lineage::FILE), serde_json::to_string_pretty(&self.lineage)?.as_bytes())?;

@@ -77,7 +77,12 @@ impl Workbench {
     ///
     /// # Errors
     /// When there is no validation split.
-    pub fn sensitivity(&mut self, graph: &Graph, normalise: &Normalise, samples: usize) -> Result<Vec<SensitivityScan>> {
+    pub fn sensitivity(
+        &mut self,
+        graph: &Graph,
+        normalise: &Normalise,
+        samples: usize,
+    ) -> Result<Vec<SensitivityScan>> {
         let (set, seed, device) = (self.recipe.prune.prunable_set(), self.recipe.seed, self.device.clone());
         let mut run = self.run(normalise, None);
         sensitivity(graph, set, &Magnitude, samples, seed, &device, &mut run).context("sensitivity scan")

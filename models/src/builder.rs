@@ -52,7 +52,14 @@ impl Builder {
     ///
     /// # Errors
     /// [`GraphError::Duplicate`] when the name is taken.
-    pub fn conv(&mut self, name: &str, out: usize, kernel: usize, stride: usize, groups: usize) -> Result<&mut Self, GraphError> {
+    pub fn conv(
+        &mut self,
+        name: &str,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+    ) -> Result<&mut Self, GraphError> {
         let shape = [out, self.channels / groups, kernel, kernel];
         let weight = self.weight(&format!("{name}.weight"), &shape)?;
         let pad = kernel / 2;
@@ -92,10 +99,19 @@ impl Builder {
     ///
     /// # Errors
     /// [`GraphError::Duplicate`] when a name is taken.
-    pub fn conv_bn_relu(&mut self, name: &str, out: usize, kernel: usize, stride: usize, groups: usize) -> Result<&mut Self, GraphError> {
-        self.conv(name, out, kernel, stride, groups)?
-            .batch_norm(&format!("{name}.bn"))?
-            .node(&format!("{name}.relu"), Relu, &[])
+    pub fn conv_bn_relu(
+        &mut self,
+        name: &str,
+        out: usize,
+        kernel: usize,
+        stride: usize,
+        groups: usize,
+    ) -> Result<&mut Self, GraphError> {
+        self.conv(name, out, kernel, stride, groups)?.batch_norm(&format!("{name}.bn"))?.node(
+            &format!("{name}.relu"),
+            Relu,
+            &[],
+        )
     }
 
     /// Appends a fully connected layer with bias; `inputs` is the length of the current feature vector.

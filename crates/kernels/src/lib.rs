@@ -3,6 +3,7 @@
 //! In: the positions and values of the weights that survived pruning, as they lie in a packed ONNX file or come from
 //! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
 //! weights: [`conv::SparseConv`] and [`gemv::SparseLinear`], both on planar (CHW) activations.
+//! With the feature `product`, which only training turns on, also dense matrix products (`product::product`).
 //!
 //! ```
 //! use sentei_kernels::conv::{ConvGeometry, SparseConv};
@@ -28,11 +29,14 @@
 //! - `run` never allocates and gives the same bits however the caller cuts the pixels or the batch.
 //! - A packed tensor that passed [`packed::Packed::validate`] decodes without panic, inside the byte budget.
 //! - Hostile bytes meet `packed` only; kernels get weights that were checked there. `unsafe` stands only in the
-//!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share and the safe wrapper of each table.
+//!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share, the safe wrapper of each table and
+//!   the one call behind `product`.
 
 pub mod conv;
 pub mod gemv;
 pub mod packed;
+#[cfg(feature = "product")]
+pub mod product;
 pub mod spmm;
 
 mod activation;

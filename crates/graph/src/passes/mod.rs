@@ -18,7 +18,7 @@ mod random;
 mod testing;
 mod tidy;
 
-pub use dead_channels::DropDeadChannels;
+pub use dead_channels::{DropDeadChannels, needed_channels};
 pub use driver::{Rewritten, Step, apply, apply_at_most};
 pub use drop_identity::DropIdentity;
 pub use fold_batch_norm::FoldBatchNorm;

@@ -3,13 +3,11 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use candle_core::{CpuStorage, Result};
 use rayon::prelude::*;
+use sentei_kernels::product::{Matrix, Write, product};
 
 use super::Geometry;
 use super::columns::{gather, scatter};
-use super::ops::View;
-use super::product::{Matrix, product};
 
 /// Floats of one patch matrix: 1 MiB, half of a usual second-level cache.
 const PANEL: usize = 1 << 18;
@@ -18,17 +16,20 @@ const PARTIAL_SUMS: usize = 8;
 /// Rows of a fully connected layer that one task computes.
 const LINEAR_ROWS: usize = 32;
 
+/// Panels of one worker thread; they grow to the largest one asked for and keep what the last task left in them.
+#[derive(Default)]
+struct Scratch {
+    patches: Vec<f32>,
+    gradients: Vec<f32>,
+    products: Vec<f32>,
+}
+
 thread_local! {
-    static PATCHES: RefCell<CpuStorage> = const { RefCell::new(CpuStorage::F32(Vec::new())) };
-    static GRADIENTS: RefCell<CpuStorage> = const { RefCell::new(CpuStorage::F32(Vec::new())) };
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
 }
 
 /// The first `length` floats of a scratch buffer; old contents stay.
-fn scratch(storage: &mut CpuStorage, length: usize) -> &mut [f32] {
-    if !matches!(storage, CpuStorage::F32(_)) {
-        *storage = CpuStorage::F32(Vec::new());
-    }
-    let CpuStorage::F32(buffer) = storage else { unreachable!("set one line above") };
+fn panel(buffer: &mut Vec<f32>, length: usize) -> &mut [f32] {
     if buffer.len() < length {
         buffer.resize(length, 0.0);
     }
@@ -59,197 +60,195 @@ impl Cut {
 }
 
 /// `y` `[N, O, oh, ow]` from `x` and `weight`.
-pub(super) fn forward(g: &Geometry, x: View, weight: View) -> Result<Vec<f32>> {
+pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; g.output_shape().iter().product()];
     if y.is_empty() {
-        return Ok(y);
+        return y;
     }
     if g.is_linear() {
         let features = g.patch();
-        y.par_chunks_mut(LINEAR_ROWS * g.out_channels).enumerate().try_for_each(|(task, y)| -> Result<()> {
+        y.par_chunks_mut(LINEAR_ROWS * g.out_channels).enumerate().for_each(|(task, y)| {
             let rows = y.len() / g.out_channels;
-            let x = Matrix::rows(x.storage, x.offset + task * LINEAR_ROWS * features, features);
-            let weight = Matrix::rows(weight.storage, weight.offset, features).t();
-            y.copy_from_slice(&product(x, weight, [rows, g.out_channels, features])?);
-            Ok(())
-        })?;
-        return Ok(y);
+            let x = Matrix::rows(&x[task * LINEAR_ROWS * features..], features);
+            let weight = Matrix::rows(weight, features).t();
+            product([rows, g.out_channels, features], y, g.out_channels, Write::Replace, x, weight);
+        });
+        return y;
     }
     let cut = Cut::new(g);
-    let (in_image, out_image) = (g.in_channels * g.in_plane(), g.out_channels * g.out_plane());
-    y.par_chunks_mut(cut.images * out_image).enumerate().try_for_each(|(task, y)| {
-        let first = task * cut.images;
+    let out_image = g.out_channels * g.out_plane();
+    y.par_chunks_mut(cut.images * out_image).enumerate().for_each(|(task, y)| {
         let images = y.len() / out_image;
-        PATCHES.with_borrow_mut(|patches| {
+        SCRATCH.with_borrow_mut(|scratch| {
             for group in 0..g.groups {
-                let kernel = Matrix::rows(weight.storage, weight.offset + group * g.group_out() * g.patch(), g.patch());
+                let kernel = Matrix::rows(&weight[group * g.group_out() * g.patch()..], g.patch());
                 for rows in cut.row_ranges(g) {
-                    let pixels = rows.len() * g.output[1];
-                    let start = rows.start * g.output[1];
-                    let columns = images * pixels;
-                    let channel = (first * g.in_channels + group * g.group_in()) * g.in_plane();
-                    let operand = if g.is_pointwise() && images == 1 {
-                        Matrix::rows(x.storage, x.offset + channel + start, g.in_plane())
-                    } else {
-                        let panel = scratch(patches, g.patch() * columns);
-                        for image in 0..images {
-                            let planes = &x.data[channel + image * in_image..][..g.group_in() * g.in_plane()];
-                            gather(g, planes, rows.clone(), &mut panel[image * pixels..], columns);
-                        }
-                        Matrix::rows(patches, 0, columns)
-                    };
-                    let out = product(kernel, operand, [g.group_out(), columns, g.patch()])?;
+                    let part = Part { first: task * cut.images, images, group, rows };
+                    let (pixels, columns) = (part.pixels(g), part.columns(g));
+                    let patches = part.patches(g, x, &mut scratch.patches);
+                    let sizes = [g.group_out(), columns, g.patch()];
+                    let start = group * g.group_out() * g.out_plane() + part.rows.start * g.output[1];
+                    if images == 1 {
+                        product(sizes, &mut y[start..], g.out_plane(), Write::Replace, kernel, patches);
+                        continue;
+                    }
+                    let out = panel(&mut scratch.products, g.group_out() * columns);
+                    product(sizes, out, columns, Write::Replace, kernel, patches);
                     for (o, line) in out.chunks(columns).enumerate() {
                         for (image, line) in line.chunks(pixels).enumerate() {
-                            let plane = (image * g.out_channels + group * g.group_out() + o) * g.out_plane();
-                            y[plane + start..][..pixels].copy_from_slice(line);
+                            y[start + image * out_image + o * g.out_plane()..][..pixels].copy_from_slice(line);
                         }
                     }
                 }
             }
-            Ok::<_, candle_core::Error>(())
-        })
-    })?;
-    Ok(y)
+        });
+    });
+    y
 }
 
 /// The gradient of `x` from the gradient of `y`.
-pub(super) fn input_gradient(g: &Geometry, gy: View, weight: View) -> Result<Vec<f32>> {
+pub(super) fn input_gradient(g: &Geometry, gy: &[f32], weight: &[f32]) -> Vec<f32> {
     let mut gx = vec![0.0; g.input_shape().iter().product()];
-    if gx.is_empty() {
-        return Ok(gx);
+    if gx.is_empty() || gy.is_empty() {
+        return gx;
     }
     if g.is_linear() {
         let features = g.patch();
-        gx.par_chunks_mut(LINEAR_ROWS * features).enumerate().try_for_each(|(task, gx)| -> Result<()> {
+        gx.par_chunks_mut(LINEAR_ROWS * features).enumerate().for_each(|(task, gx)| {
             let rows = gx.len() / features;
-            let gy = Matrix::rows(gy.storage, gy.offset + task * LINEAR_ROWS * g.out_channels, g.out_channels);
-            let weight = Matrix::rows(weight.storage, weight.offset, features);
-            gx.copy_from_slice(&product(gy, weight, [rows, features, g.out_channels])?);
-            Ok(())
-        })?;
-        return Ok(gx);
+            let gy = Matrix::rows(&gy[task * LINEAR_ROWS * g.out_channels..], g.out_channels);
+            let weight = Matrix::rows(weight, features);
+            product([rows, features, g.out_channels], gx, features, Write::Replace, gy, weight);
+        });
+        return gx;
     }
     let cut = Cut::new(g);
-    let (in_image, out_image) = (g.in_channels * g.in_plane(), g.out_channels * g.out_plane());
-    gx.par_chunks_mut(cut.images * in_image).enumerate().try_for_each(|(task, gx)| {
-        let first = task * cut.images;
+    let in_image = g.in_channels * g.in_plane();
+    gx.par_chunks_mut(cut.images * in_image).enumerate().for_each(|(task, gx)| {
         let images = gx.len() / in_image;
-        GRADIENTS.with_borrow_mut(|gradients| {
+        SCRATCH.with_borrow_mut(|scratch| {
             for group in 0..g.groups {
-                let offset = weight.offset + group * g.group_out() * g.patch();
-                let kernel = Matrix::rows(weight.storage, offset, g.patch()).t();
+                let kernel = Matrix::rows(&weight[group * g.group_out() * g.patch()..], g.patch()).t();
                 for rows in cut.row_ranges(g) {
-                    let pixels = rows.len() * g.output[1];
-                    let columns = images * pixels;
-                    let panel = GradientPanel { gy, first, images, group, rows: rows.clone() };
-                    let operand = panel.matrix(g, out_image, gradients);
-                    let mut out = product(kernel, operand, [g.patch(), columns, g.group_out()])?;
+                    let part = Part { first: task * cut.images, images, group, rows };
+                    let (pixels, columns) = (part.pixels(g), part.columns(g));
+                    let gradient = part.gradient(g, gy, &mut scratch.gradients);
+                    let sizes = [g.patch(), columns, g.group_out()];
+                    let channel = group * g.group_in() * g.in_plane();
+                    if g.is_pointwise() && images == 1 {
+                        let planes = &mut gx[channel + part.rows.start * g.output[1]..];
+                        product(sizes, planes, g.in_plane(), Write::Replace, kernel, gradient);
+                        continue;
+                    }
+                    let out = panel(&mut scratch.products, g.patch() * columns);
+                    product(sizes, out, columns, Write::Replace, kernel, gradient);
                     for image in 0..images {
-                        let channel = image * in_image + group * g.group_in() * g.in_plane();
-                        let planes = &mut gx[channel..][..g.group_in() * g.in_plane()];
-                        scatter(g, &mut out[image * pixels..], rows.clone(), columns, planes);
+                        let planes = &mut gx[image * in_image + channel..][..g.group_in() * g.in_plane()];
+                        scatter(g, &mut out[image * pixels..], part.rows.clone(), columns, planes);
                     }
                 }
             }
-            Ok::<_, candle_core::Error>(())
-        })
-    })?;
-    Ok(gx)
+        });
+    });
+    gx
 }
 
 /// The gradient of `weight` from `x` and the gradient of `y`.
-pub(super) fn weight_gradient(g: &Geometry, x: View, gy: View) -> Result<Vec<f32>> {
+pub(super) fn weight_gradient(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
     let length = g.out_channels * g.patch();
-    if length == 0 || gy.data.is_empty() {
-        return Ok(vec![0.0; length]);
+    if length == 0 || gy.is_empty() {
+        return vec![0.0; length];
     }
     if g.is_linear() {
         let mut gw = vec![0.0; length];
         let features = g.patch();
-        gw.par_chunks_mut(LINEAR_ROWS * features).enumerate().try_for_each(|(task, gw)| -> Result<()> {
+        gw.par_chunks_mut(LINEAR_ROWS * features).enumerate().for_each(|(task, gw)| {
             let rows = gw.len() / features;
-            let gy = Matrix::rows(gy.storage, gy.offset + task * LINEAR_ROWS, g.out_channels).t();
-            let x = Matrix::rows(x.storage, x.offset, features);
-            gw.copy_from_slice(&product(gy, x, [rows, features, g.batch])?);
-            Ok(())
-        })?;
-        return Ok(gw);
+            let gy = Matrix::rows(&gy[task * LINEAR_ROWS..], g.out_channels).t();
+            product([rows, features, g.batch], gw, features, Write::Replace, gy, Matrix::rows(x, features));
+        });
+        return gw;
     }
     let share = g.batch.div_ceil(PARTIAL_SUMS);
-    let starts: Vec<usize> = (0..g.batch).step_by(share).collect();
-    let partial = |first: &usize| partial_weight_gradient(g, x, gy, *first..(first + share).min(g.batch));
-    let partials = starts.par_iter().map(partial).collect::<Result<Vec<_>>>()?;
-    let mut partials = partials.into_iter();
-    let mut gw = partials.next().expect("a batch that is not empty has a first share");
-    for other in partials {
-        gw.iter_mut().zip(&other).for_each(|(a, b)| *a += b);
+    let mut partials = vec![0.0; g.batch.div_ceil(share) * length];
+    partials.par_chunks_mut(length).enumerate().for_each(|(i, gw)| {
+        add_weight_gradient(g, x, gy, i * share..((i + 1) * share).min(g.batch), gw);
+    });
+    let (gw, others) = partials.split_at_mut(length);
+    for other in others.chunks(length) {
+        gw.iter_mut().zip(other).for_each(|(a, b)| *a += b);
     }
-    Ok(gw)
+    partials.truncate(length);
+    partials
 }
 
-fn partial_weight_gradient(g: &Geometry, x: View, gy: View, share: Range<usize>) -> Result<Vec<f32>> {
+/// Adds what the images `share` contribute, in their order.
+fn add_weight_gradient(g: &Geometry, x: &[f32], gy: &[f32], share: Range<usize>, gw: &mut [f32]) {
     let cut = Cut::new(g);
-    let (in_image, out_image) = (g.in_channels * g.in_plane(), g.out_channels * g.out_plane());
-    let mut gw = vec![0.0; g.out_channels * g.patch()];
-    PATCHES.with_borrow_mut(|patches| {
-        GRADIENTS.with_borrow_mut(|gradients| {
-            for first in share.clone().step_by(cut.images) {
-                let images = cut.images.min(share.end - first);
-                for (group, gw) in gw.chunks_mut(g.group_out() * g.patch()).enumerate() {
-                    for rows in cut.row_ranges(g) {
-                        let pixels = rows.len() * g.output[1];
-                        let columns = images * pixels;
-                        let channel = (first * g.in_channels + group * g.group_in()) * g.in_plane();
-                        let operand = if g.is_pointwise() && images == 1 {
-                            let start = rows.start * g.output[1];
-                            Matrix::rows(x.storage, x.offset + channel + start, g.in_plane())
-                        } else {
-                            let panel = scratch(patches, g.patch() * columns);
-                            for image in 0..images {
-                                let planes = &x.data[channel + image * in_image..][..g.group_in() * g.in_plane()];
-                                gather(g, planes, rows.clone(), &mut panel[image * pixels..], columns);
-                            }
-                            Matrix::rows(patches, 0, columns)
-                        };
-                        let panel = GradientPanel { gy, first, images, group, rows };
-                        let gradient = panel.matrix(g, out_image, gradients);
-                        let out = product(gradient, operand.t(), [g.group_out(), g.patch(), columns])?;
-                        gw.iter_mut().zip(&out).for_each(|(a, b)| *a += b);
-                    }
+    SCRATCH.with_borrow_mut(|scratch| {
+        for first in share.clone().step_by(cut.images) {
+            let images = cut.images.min(share.end - first);
+            for (group, gw) in gw.chunks_mut(g.group_out() * g.patch()).enumerate() {
+                for rows in cut.row_ranges(g) {
+                    let part = Part { first, images, group, rows };
+                    let patches = part.patches(g, x, &mut scratch.patches).t();
+                    let gradient = part.gradient(g, gy, &mut scratch.gradients);
+                    let sizes = [g.group_out(), g.patch(), part.columns(g)];
+                    product(sizes, gw, g.patch(), Write::Add, gradient, patches);
                 }
             }
-            Ok(gw)
-        })
-    })
+        }
+    });
 }
 
-/// A part of the gradient of `y` as a matrix of output channels by pixels.
-struct GradientPanel<'a> {
-    gy: View<'a>,
+/// The output rows `rows` of one group in `images` images from `first` on: the columns of one product.
+struct Part {
     first: usize,
     images: usize,
     group: usize,
     rows: Range<usize>,
 }
 
-impl<'a> GradientPanel<'a> {
-    /// In place for one image, copied side by side into `buffer` for several.
-    fn matrix(&self, g: &Geometry, out_image: usize, buffer: &'a mut CpuStorage) -> Matrix<'a> {
+impl Part {
+    fn pixels(&self, g: &Geometry) -> usize {
+        self.rows.len() * g.output[1]
+    }
+
+    fn columns(&self, g: &Geometry) -> usize {
+        self.images * self.pixels(g)
+    }
+
+    /// The patches of `x` by pixels: in place where the input is its own patch matrix, gathered into `buffer` otherwise.
+    fn patches<'a>(&self, g: &Geometry, x: &'a [f32], buffer: &'a mut Vec<f32>) -> Matrix<'a> {
+        let channel = (self.first * g.in_channels + self.group * g.group_in()) * g.in_plane();
+        if g.is_pointwise() && self.images == 1 {
+            return Matrix::rows(&x[channel + self.rows.start * g.output[1]..], g.in_plane());
+        }
+        let (pixels, columns) = (self.pixels(g), self.columns(g));
+        let patches = panel(buffer, g.patch() * columns);
+        for image in 0..self.images {
+            let planes = &x[channel + image * g.in_channels * g.in_plane()..][..g.group_in() * g.in_plane()];
+            gather(g, planes, self.rows.clone(), &mut patches[image * pixels..], columns);
+        }
+        Matrix::rows(patches, columns)
+    }
+
+    /// The gradient of `y`, output channels by pixels: in place for one image, copied side by side into `buffer` for several.
+    fn gradient<'a>(&self, g: &Geometry, gy: &'a [f32], buffer: &'a mut Vec<f32>) -> Matrix<'a> {
+        let out_image = g.out_channels * g.out_plane();
         let start = self.rows.start * g.output[1];
         let channel = self.first * out_image + self.group * g.group_out() * g.out_plane() + start;
         if self.images == 1 {
-            return Matrix::rows(self.gy.storage, self.gy.offset + channel, g.out_plane());
+            return Matrix::rows(&gy[channel..], g.out_plane());
         }
-        let pixels = self.rows.len() * g.output[1];
-        let columns = self.images * pixels;
-        let panel = scratch(buffer, g.group_out() * columns);
-        for (o, line) in panel.chunks_mut(columns).enumerate() {
+        let (pixels, columns) = (self.pixels(g), self.columns(g));
+        let gradients = panel(buffer, g.group_out() * columns);
+        for (o, line) in gradients.chunks_mut(columns).enumerate() {
             for (image, line) in line.chunks_mut(pixels).enumerate() {
                 let from = channel + image * out_image + o * g.out_plane();
-                line.copy_from_slice(&self.gy.data[from..][..pixels]);
+                line.copy_from_slice(&gy[from..][..pixels]);
             }
         }
-        Matrix::rows(buffer, 0, columns)
+        Matrix::rows(gradients, columns)
     }
 }

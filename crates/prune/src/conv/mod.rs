@@ -12,7 +12,6 @@ mod columns;
 mod dense;
 mod depthwise;
 mod ops;
-mod product;
 
 pub(crate) use ops::channel_sum;
 use ops::{AddBias, Forward};
@@ -237,8 +236,7 @@ mod tests {
             let candles = candle_path::conv2d(&x, &w, &geometry).unwrap();
             close(&candles, &ours);
             let v = noise(&geometry.output_shape(), 0.3).as_detached_tensor();
-            let (ours, candles) =
-                (inner(&ours, &v).backward().unwrap(), inner(&candles, &v).backward().unwrap());
+            let (ours, candles) = (inner(&ours, &v).backward().unwrap(), inner(&candles, &v).backward().unwrap());
             close(candles.get(&x).unwrap(), ours.get(&x).unwrap());
             close(candles.get(&w).unwrap(), ours.get(&w).unwrap());
         }

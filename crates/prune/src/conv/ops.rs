@@ -5,19 +5,12 @@ use rayon::prelude::*;
 
 use super::{Geometry, dense, depthwise};
 
-/// An f32 storage and where a contiguous tensor begins in it.
-#[derive(Clone, Copy)]
-pub(super) struct View<'a> {
-    pub storage: &'a CpuStorage,
-    pub offset: usize,
-    pub data: &'a [f32],
-}
-
-pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<View<'a>> {
+/// The floats of a contiguous tensor.
+pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let (Some((start, end)), CpuStorage::F32(all)) = (layout.contiguous_offsets(), storage) else {
         bail!("expected a contiguous f32 tensor, found {:?} of {:?}", layout.shape(), storage_type(storage));
     };
-    Ok(View { storage, offset: start, data: &all[start..end] })
+    Ok(&all[start..end])
 }
 
 fn storage_type(storage: &CpuStorage) -> candle_core::DType {
@@ -44,7 +37,7 @@ impl CustomOp2 for Forward {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let (g, x, w) = (&self.0, view(x, lx)?, view(w, lw)?);
-        let y = if g.is_depthwise() { depthwise::forward(g, x.data, w.data) } else { dense::forward(g, x, w)? };
+        let y = if g.is_depthwise() { depthwise::forward(g, x, w) } else { dense::forward(g, x, w) };
         Ok((CpuStorage::F32(y), Shape::from(&g.output_shape())))
     }
 
@@ -62,11 +55,7 @@ impl CustomOp2 for InputGradient {
 
     fn cpu_fwd(&self, gy: &CpuStorage, lgy: &Layout, w: &CpuStorage, lw: &Layout) -> Result<(CpuStorage, Shape)> {
         let (g, gy, w) = (&self.0, view(gy, lgy)?, view(w, lw)?);
-        let gx = if g.is_depthwise() {
-            depthwise::input_gradient(g, gy.data, w.data)
-        } else {
-            dense::input_gradient(g, gy, w)?
-        };
+        let gx = if g.is_depthwise() { depthwise::input_gradient(g, gy, w) } else { dense::input_gradient(g, gy, w) };
         Ok((CpuStorage::F32(gx), Shape::from(&g.input_shape())))
     }
 
@@ -84,11 +73,7 @@ impl CustomOp2 for WeightGradient {
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, gy: &CpuStorage, lgy: &Layout) -> Result<(CpuStorage, Shape)> {
         let (g, x, gy) = (&self.0, view(x, lx)?, view(gy, lgy)?);
-        let gw = if g.is_depthwise() {
-            depthwise::weight_gradient(g, x.data, gy.data)
-        } else {
-            dense::weight_gradient(g, x, gy)?
-        };
+        let gw = if g.is_depthwise() { depthwise::weight_gradient(g, x, gy) } else { dense::weight_gradient(g, x, gy) };
         Ok((CpuStorage::F32(gw), Shape::from(&g.weight_shape())))
     }
 
@@ -119,7 +104,7 @@ impl CustomOp2 for AddBias {
     }
 
     fn cpu_fwd(&self, y: &CpuStorage, ly: &Layout, b: &CpuStorage, lb: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (y, b) = (view(y, ly)?.data, view(b, lb)?.data);
+        let (y, b) = (view(y, ly)?, view(b, lb)?);
         let plane = ly.dims().iter().skip(2).product::<usize>();
         if plane == 0 || b.is_empty() {
             return Ok((CpuStorage::F32(Vec::new()), ly.shape().clone()));
@@ -145,7 +130,7 @@ impl CustomOp1 for ChannelSum {
     }
 
     fn cpu_fwd(&self, y: &CpuStorage, ly: &Layout) -> Result<(CpuStorage, Shape)> {
-        let y = view(y, ly)?.data;
+        let y = view(y, ly)?;
         let channels = ly.dims()[1];
         let plane = ly.dims().iter().skip(2).product::<usize>();
         let sum = |c: usize| -> f32 {

@@ -31,6 +31,19 @@ impl Liveness {
     }
 }
 
+/// Which channels of every computed value make a difference to an output, going by which weights are zero.
+///
+/// A rewrite may change the others at will.
+///
+/// # Errors
+/// As [`Graph::facts`].
+pub fn needed_channels(graph: &Graph) -> Result<HashMap<ValueId, Vec<bool>>, GraphError> {
+    let facts = graph.facts()?;
+    let couplings: Vec<Coupling> = graph.nodes().map(|(_, n)| coupling(graph, &facts, n)).collect();
+    let constant = constants(graph, &facts, &couplings);
+    Ok(needs(graph, &facts, &couplings, &constant))
+}
+
 type PerChannel<T> = HashMap<ValueId, Vec<T>>;
 
 /// Forward: channels whose every element is one known number whatever the input is.

@@ -11,6 +11,7 @@ mod coupling;
 mod liveness;
 
 use coupling::{Coupling, parameters};
+pub use liveness::needed_channels;
 use liveness::{Liveness, taps};
 
 use super::{Pass, PassError, Patch};

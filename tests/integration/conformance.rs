@@ -96,7 +96,8 @@ fn run_in(engine_name: &str) {
 fn what_is_exported_and_imported_computes_the_same() {
     for (case, text) in CASES {
         let graph = Graph::parse(text).expect(case);
-        let back = import(&export(&graph, ExportOptions::default()).expect(case), &ImportOptions::default()).expect(case);
+        let back =
+            import(&export(&graph, ExportOptions::default()).expect(case), &ImportOptions::default()).expect(case);
         let feeds = feeds(&graph);
         let found = reference(&back, &feeds);
         assert_close(case, "the imported graph", &reference(&graph, &feeds), &found.shape, &found.data);

@@ -32,7 +32,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
 /// What only one room may know.
 const ONE_ROOM: &[(&str, &str)] = &[
     ("candle-core", "sentei-prune"),
-    ("gemm", "sentei-prune"),
+    ("gemm", "sentei-kernels"),
     ("prost", "sentei-convert"),
     ("tract-onnx", "sentei-runtime"),
     ("ort", "sentei-runtime"),
@@ -84,7 +84,19 @@ fn each_heavy_library_stays_in_its_room() {
 #[test]
 fn the_board_build_pulls_no_candle_and_no_graph_rewriting() {
     let out = Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "-e", "normal", "--no-default-features", "--features", "tract", "--prefix", "none", "-p", "sentei"])
+        .args([
+            "tree",
+            "--offline",
+            "-e",
+            "normal",
+            "--no-default-features",
+            "--features",
+            "tract",
+            "--prefix",
+            "none",
+            "-p",
+            "sentei",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
@@ -107,7 +119,11 @@ fn unsafe_code_stands_in_kernels_only() {
         } else if path.extension().is_some_and(|e| e == "rs") && !path.starts_with(root.join("crates/kernels")) {
             let text = std::fs::read_to_string(&path).expect("UTF-8 source");
             let word = concat!("un", "safe");
-            if text.lines().any(|l| l.contains(&format!("{word} {{")) || l.contains(&format!("{word} fn")) || l.contains(&format!("{word} impl"))) {
+            if text.lines().any(|l| {
+                l.contains(&format!("{word} {{"))
+                    || l.contains(&format!("{word} fn"))
+                    || l.contains(&format!("{word} impl"))
+            }) {
                 offenders.push(path);
             }
         }

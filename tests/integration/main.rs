@@ -1,0 +1,8 @@
+//! Tests across rooms, in one binary: the walls, op conformance, packed files in stock engines, the program, the whole flow.
+
+mod cli;
+mod conformance;
+mod layering;
+mod packed;
+mod pipeline;
+mod support;

@@ -1,0 +1,223 @@
+//! The whole flow on small images: accuracy, density and bytes within bounds, every file of the run folder, and what
+//! happens when the run is cut off, tampered with, or misses its gate.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::support::{QUICK, failure, json, sentei, write_images};
+use serde_json::Value;
+
+fn workplace() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    write_images(&folder.path().join("images"), 60);
+    std::fs::write(folder.path().join("quick.toml"), QUICK).expect("recipe");
+    folder
+}
+
+fn shrink(folder: &Path, run: &str, more: &[&str]) -> assert_cmd::Command {
+    let mut command = sentei();
+    command.current_dir(folder).args([
+        "shrink",
+        "--recipe",
+        "quick.toml",
+        "--data",
+        "images",
+        "-o",
+        run,
+        "--json",
+        "--quiet",
+    ]);
+    command.args(more);
+    command
+}
+
+#[test]
+fn images_become_a_small_proven_model_with_a_report() {
+    let folder = workplace();
+    let found = json(&mut shrink(folder.path(), "run", &[]));
+    let number =
+        |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {found}"));
+
+    assert!(number("/baseline/accuracy") >= 0.9, "{found}");
+    assert!(number("/pruned/accuracy") >= number("/baseline/accuracy") - 0.12, "{found}");
+    assert!((number("/sparsity") - 0.8).abs() < 1e-9);
+    let (params, nonzero) = (number("/baseline/params"), number("/pruned/nonzero"));
+    assert!(nonzero / params < 0.25, "{nonzero} of {params}");
+    assert!(number("/baseline/file_bytes") / number("/pruned/file_bytes") > 3.5, "{found}");
+    assert!(number("/variants/1/file_bytes") < number("/pruned/file_bytes"), "int8 is smaller");
+    for key in
+        ["gzip_bytes", "weight_bytes", "macs", "p50_ms", "steady_rss_bytes", "peak_rss_bytes", "balanced_accuracy"]
+    {
+        number(&format!("/baseline/{key}"));
+        number(&format!("/pruned/{key}"));
+    }
+
+    let run = folder.path().join("run");
+    for file in [
+        "recipe.toml",
+        "baseline.onnx",
+        "pruned.onnx",
+        "dense.onnx",
+        "model.onnx",
+        "model-i8.onnx",
+        "events.jsonl",
+        "lineage.json",
+        "report.json",
+        "report.md",
+        "report.html",
+    ] {
+        assert!(run.join(file).exists(), "{file}");
+    }
+    assert!(!run.join("unproven").exists() && !run.join("checkpoint.safetensors").exists());
+
+    let verified = json(sentei().current_dir(folder.path()).args(["verify", "run", "--json"]));
+    assert_eq!(verified["intact"], true);
+
+    let verdicts = json(sentei().current_dir(folder.path()).args(["run", "run/model.onnx", "images/line", "--json"]));
+    let lines = verdicts["verdicts"].as_array().expect("a list");
+    let right = lines.iter().filter(|v| v["class"] == "line").count();
+    assert!(right * 10 >= lines.len() * 8, "{right} of {} lines are recognised", lines.len());
+
+    let again = json(sentei().current_dir(folder.path()).args(["report", "run", "--json"]));
+    assert_eq!(again["written"].as_array().map(Vec::len), Some(5));
+
+    let mut bytes = std::fs::read(run.join("model.onnx")).expect("model");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    std::fs::write(run.join("model.onnx"), bytes).expect("written");
+    let (code, text) = failure(sentei().current_dir(folder.path()).args(["verify", "run"]));
+    assert_eq!(code, 1);
+    assert!(text.contains("model.onnx was changed"), "{text}");
+}
+
+#[test]
+fn a_missed_gate_is_exit_code_3_and_leaves_no_model() {
+    let folder = workplace();
+    let gate = format!("{QUICK}\n[gate]\nmin_size_ratio = 1000.0\n");
+    std::fs::write(folder.path().join("quick.toml"), gate).expect("recipe");
+    let (code, text) = failure(&mut shrink(folder.path(), "run", &["--epochs", "1", "--retrain-epochs", "1"]));
+    assert_eq!(code, 3, "{text}");
+    assert!(text.contains("1000"), "{text}");
+    let run = folder.path().join("run");
+    assert!(!run.join("model.onnx").exists() && run.join("report.html").exists() && run.join("pruned.onnx").exists());
+}
+
+#[test]
+fn a_run_that_is_killed_resumes_to_the_same_bytes() {
+    let folder = workplace();
+    json(&mut shrink(folder.path(), "whole", &["--bench-seconds", "0.05"]));
+
+    let program = assert_cmd::cargo::cargo_bin("sentei");
+    let mut child = std::process::Command::new(program)
+        .current_dir(folder.path())
+        .args([
+            "shrink",
+            "--recipe",
+            "quick.toml",
+            "--data",
+            "images",
+            "-o",
+            "cut",
+            "--bench-seconds",
+            "0.05",
+            "--quiet",
+        ])
+        .spawn()
+        .expect("starts");
+    let checkpoint = folder.path().join("cut/checkpoint.safetensors");
+    let deadline = Instant::now() + Duration::from_secs(120);
+    while !checkpoint.exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    assert!(checkpoint.exists(), "the run was cut off in the middle of its training");
+
+    json(sentei().current_dir(folder.path()).args(["shrink", "--resume", "cut", "--json", "--quiet"]));
+    for file in ["baseline.onnx", "pruned.onnx", "model.onnx", "model-i8.onnx"] {
+        let read = |run: &str| std::fs::read(folder.path().join(run).join(file)).expect(file);
+        assert!(read("whole") == read("cut"), "{file} differs after a kill and a resume");
+    }
+}
+
+#[test]
+fn a_folder_with_a_run_is_left_alone() {
+    let folder = workplace();
+    std::fs::create_dir(folder.path().join("run")).expect("folder");
+    std::fs::write(folder.path().join("run/recipe.toml"), "seed = 77").expect("recipe");
+    let (code, text) = failure(&mut shrink(folder.path(), "run", &[]));
+    assert_eq!(code, 1);
+    assert!(text.contains("--resume"), "{text}");
+    assert_eq!(std::fs::read_to_string(folder.path().join("run/recipe.toml")).expect("recipe"), "seed = 77");
+}
+
+#[test]
+fn an_imported_onnx_file_goes_through_the_single_verbs() {
+    let folder = workplace();
+    let at = |args: &[&str]| {
+        let mut command = sentei();
+        command.current_dir(folder.path()).args(args).args(["--json", "--quiet"]);
+        command
+    };
+    let data = ["--recipe", "quick.toml", "--data", "images"];
+    json(&mut at(&[&["train", "-o", "a.onnx", "--epochs", "2"], &data[..]].concat()));
+    let pruned = json(&mut at(&[
+        "prune",
+        "a.onnx",
+        "--method",
+        "magnitude",
+        "--density",
+        "0.1",
+        "--no-retrain",
+        "-o",
+        "b.onnx",
+    ]));
+    assert!((pruned["density"].as_f64().expect("density") - 0.1).abs() < 1e-3, "{pruned}");
+    let retrained =
+        json(&mut at(
+            &[&["prune", "a.onnx", "--density", "0.2", "--retrain-epochs", "1", "-o", "r.onnx"], &data[..]].concat()
+        ));
+    assert!((retrained["density"].as_f64().expect("density") - 0.2).abs() < 1e-3, "{retrained}");
+    let scan = json(&mut at(&[&["analyze", "sensitivity", "a.onnx", "--samples", "10"], &data[..]].concat()));
+    assert_eq!(scan["scans"].as_array().map(Vec::len), Some(5), "the first layer is left out by the recipe");
+    let compiled = json(&mut at(&["compile", "b.onnx", "-o", "c.onnx", "--values", "i8"]));
+    assert!(compiled["file_bytes"].as_u64() < compiled["dense_bytes"].as_u64());
+    let inspected = json(&mut at(&["inspect", "c.onnx"]));
+    for key in ["opset", "params", "nonzero", "macs", "dense_macs", "unsupported", "layers"] {
+        assert!(inspected.get(key).is_some(), "{key}");
+    }
+    let benched = json(&mut at(&[
+        "bench",
+        "a.onnx",
+        "c.onnx",
+        "--engine",
+        "tract",
+        "--threads",
+        "1",
+        "--seconds",
+        "0.1",
+        "--per-layer",
+    ]));
+    let row = &benched["rows"][1];
+    for key in [
+        "model",
+        "engine",
+        "provider",
+        "load_ms",
+        "first_ms",
+        "p50_ms",
+        "p90_ms",
+        "p99_ms",
+        "samples",
+        "file_bytes",
+        "weight_bytes",
+        "arena_bytes",
+        "peak_heap_bytes",
+        "steady_rss_bytes",
+        "ratio",
+        "ratio_low",
+        "ratio_high",
+    ] {
+        assert!(!row[key].is_null(), "{key} in {row}");
+    }
+}
