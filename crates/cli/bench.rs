@@ -105,6 +105,10 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             out.say(per_layer(session.facts(), &times).markdown());
         }
     }
+    if let Some(row) = bench.rows.iter().find(|row| row.engine.threads != args.threads) {
+        let (engine, ran) = (&row.engine.name, row.engine.threads);
+        out.note(format!("warning: {engine} ran on {ran} thread(s), not on the {} of --threads", args.threads));
+    }
     for warning in bench.warnings() {
         out.note(format!("warning: {warning}"));
     }

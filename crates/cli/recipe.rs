@@ -91,7 +91,7 @@ pub struct RecipeArgs {
     /// Recipe: a TOML file, or one of inspect, neu, magnetic-tile, lenet300-mnist, lenet5-mnist [default: inspect]
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// Architecture (inspect, inspect-wide, lenet300, lenet5, resnet8, resnet20, resnet56, vgg16, mobilenet) or an
+    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, lenet5, resnet8, resnet20, resnet56, vgg16, mobilenet) or an
     /// ONNX file to start from
     #[arg(long, value_name = "NAME|ONNX")]
     pub model: Option<String>,

@@ -13,6 +13,9 @@ use sentei_report::warning::Warning;
 
 use crate::data_args::{self, DataRecipe};
 
+/// Warnings on the terminal; the report has all of them.
+const WARNINGS_PRINTED: usize = 4;
+
 /// The data set as the report shows it.
 ///
 /// # Errors
@@ -97,8 +100,12 @@ pub fn summary(record: &RunRecord) -> String {
             text += &format!("\n{}", table.markdown());
         }
     }
-    for warning in record.all_warnings() {
+    let warnings = record.all_warnings();
+    for warning in warnings.iter().take(WARNINGS_PRINTED) {
         text += &format!("\nwarning: {warning}");
+    }
+    if warnings.len() > WARNINGS_PRINTED {
+        text += &format!("\nand {} more reasons for doubt in report.md", warnings.len() - WARNINGS_PRINTED);
     }
     text
 }

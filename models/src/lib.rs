@@ -69,6 +69,11 @@ type Build = fn(&Spec) -> Result<Graph, GraphError>;
 const ARCHITECTURES: &[(&str, &str, Build)] = &[
     ("inspect", "five convolutions for surface inspection, the default", inspect::inspect),
     ("inspect-wide", "the same with twice the channels, for hard or high-resolution images", inspect::inspect_wide),
+    (
+        "inspect-spots",
+        "inspect with global max pooling beside the mean, for defects of a few pixels",
+        inspect::inspect_spots,
+    ),
     ("lenet300", "LeNet-300-100, fully connected (Han et al. 2015)", lenet::lenet300),
     ("lenet5", "LeNet-5 in its Caffe form, 431K weights (Han et al. 2015)", lenet::lenet5),
     ("resnet8", "CIFAR ResNet with one block per stage (He et al. 2016)", resnet::resnet8),
