@@ -130,3 +130,42 @@ fn unsafe_code_stands_in_kernels_only() {
     }
     assert!(offenders.is_empty(), "{offenders:?}");
 }
+
+/// The triple of this machine.
+fn host() -> String {
+    let out = Command::new("rustc").arg("-vV").output().expect("rustc runs");
+    let text = String::from_utf8_lossy(&out.stdout).into_owned();
+    text.lines().find_map(|l| l.strip_prefix("host: ")).expect("rustc names its host").to_string()
+}
+
+/// Licences that `deny.toml` allows.
+fn allowed_licences() -> BTreeSet<String> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("deny.toml");
+    let deny: toml::Table = std::fs::read_to_string(path).expect("deny.toml").parse().expect("deny.toml is TOML");
+    let list = deny["licenses"]["allow"].as_array().expect("a list");
+    list.iter().map(|l| l.as_str().expect("text").to_string()).collect()
+}
+
+/// Whether every part joined by AND offers an allowed licence.
+fn is_permissive(expression: &str, allowed: &BTreeSet<String>) -> bool {
+    let plain = expression.replace(['(', ')'], "").replace('/', " OR ");
+    plain.split(" AND ").all(|part| part.split(" OR ").any(|licence| allowed.contains(licence.trim())))
+}
+
+#[test]
+fn every_dependency_has_a_permissive_licence() {
+    let allowed = allowed_licences();
+    assert!(!is_permissive("GPL-3.0-only", &allowed) && !is_permissive("MIT AND GPL-2.0", &allowed));
+    let out = Command::new(env!("CARGO"))
+        // Only what this machine builds: the rest need not have been downloaded.
+        .args(["metadata", "--format-version", "1", "--offline", "--filter-platform", &host()])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("cargo runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let metadata: Value = serde_json::from_slice(&out.stdout).expect("cargo metadata is JSON");
+    for package in metadata["packages"].as_array().expect("packages") {
+        let licence = package["license"].as_str().unwrap_or("none stated");
+        assert!(is_permissive(licence, &allowed), "{} is under {licence}", package["name"]);
+    }
+}
