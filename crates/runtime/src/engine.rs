@@ -157,6 +157,8 @@ pub struct Facts {
     pub weight_bytes: Option<u64>,
     /// Largest sum of live activations during a run, with the scratch of the kernels; `None` if the engine does not tell.
     pub arena_bytes: Option<u64>,
+    /// What a user should know about how this file runs, one sentence each; mostly empty.
+    pub notes: Vec<String>,
 }
 
 /// Which kernel runs one packed layer, and why.

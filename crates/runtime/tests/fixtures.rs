@@ -132,6 +132,10 @@ fn budgets_stop_a_load_and_name_their_flag() {
     assert_eq!(refusal("tract", fixture.packed, &cuda).exit_code(), 5);
 }
 
+fn session_nonzeros(bytes: &[u8], options: &LoadOptions) -> u64 {
+    load("tract", bytes, options).unwrap().facts().kernels.iter().map(|layer| layer.nnz).sum()
+}
+
 #[test]
 fn memory_is_told_for_a_model_that_is_read_after_the_baseline() {
     let read = || Ok(FIXTURES[0].packed.to_vec());
@@ -140,7 +144,13 @@ fn memory_is_told_for_a_model_that_is_read_after_the_baseline() {
     let options = FIXTURES[0].options(KernelChoice::AlwaysSparse);
     let memory = measure_memory(&*engine_named("tract").unwrap(), read, &options, &plan).unwrap();
     assert_eq!((memory.file_bytes, memory.peak_heap_bytes), (FIXTURES[0].packed.len() as u64, Some(12_345)));
-    assert!(memory.weight_bytes.unwrap() > 0 && memory.arena_bytes.unwrap() > 0);
+    // sparse layers hold values and positions: less than the file, which has the functions that decode as well, and no
+    // less than the f32 values alone
+    let values: u64 = session_nonzeros(FIXTURES[0].packed, &options) * 4;
+    let weights = memory.weight_bytes.unwrap();
+    assert!((values..memory.file_bytes).contains(&weights), "{weights} of {values}..{}", memory.file_bytes);
+    // the first activation alone is 2 samples of 8 x 11 x 9 floats
+    assert!(memory.arena_bytes.unwrap() >= 2 * 8 * 11 * 9 * 4);
     if cfg!(target_os = "linux") {
         assert!(memory.baseline_rss_bytes.unwrap() > 0);
         assert!(memory.peak_rss_bytes.unwrap() >= memory.steady_rss_bytes.unwrap());
@@ -188,7 +198,7 @@ mod ort {
                 true
             }
             Err(error) => {
-                assert!(std::env::var_os("SENTEI_REQUIRE_ORT").is_none_or(|value| value != "1"), "{error}");
+                assert!(std::env::var_os("SENTEI_REQUIRE_ORT").is_none(), "{error}");
                 eprintln!("SKIPPED: {error}");
                 false
             }

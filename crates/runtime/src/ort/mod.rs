@@ -34,7 +34,7 @@ impl Engine for Ort {
         if options.provider != "cpu" {
             return Err(RuntimeError::EngineAbsent {
                 what: format!("provider `{}` of the ort engine is not in this build", options.provider),
-                how_to_get_it: "use --provider cpu".into(),
+                how_to_get_it: "its provider is `cpu`".into(),
             });
         }
         let deadline = Deadline::start(options.time_budget);

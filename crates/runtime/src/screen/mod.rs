@@ -22,14 +22,22 @@ use wire::{Fields, Value};
 /// Sub-graphs of sub-graphs deeper than this are refused.
 const MAX_DEPTH: usize = 8;
 
+/// What a file holds that concerns the engines.
+#[derive(Debug, Default)]
+pub(crate) struct Screened {
+    /// The valid packed chunks, by the name of the value that their unpack node makes.
+    pub(crate) packed: HashMap<String, Packed>,
+    /// Some weight is packed with its decoding written out in standard operators, told by the names of its parts.
+    pub(crate) packed_inline: bool,
+}
+
 /// Checks `bytes`, a whole `ModelProto`; decoded weights together may take `byte_budget`.
-///
-/// Returns the valid packed chunks by the name of the value that their unpack node makes.
 ///
 /// # Errors
 /// [`RuntimeError::Malformed`] or [`RuntimeError::LimitExceeded`], naming the tensor.
-pub(crate) fn screen(bytes: &[u8], byte_budget: u64) -> Result<HashMap<String, Packed>, RuntimeError> {
-    let mut look = Look { byte_budget, decoded: ByteBudget::new(byte_budget), packed: HashMap::new() };
+pub(crate) fn screen(bytes: &[u8], byte_budget: u64) -> Result<Screened, RuntimeError> {
+    let decoded = ByteBudget::new(byte_budget);
+    let mut look = Look { byte_budget, decoded, found: Screened::default() };
     let mut graphs = 0;
     for field in Fields(bytes) {
         let (number, value) = field?;
@@ -43,7 +51,7 @@ pub(crate) fn screen(bytes: &[u8], byte_budget: u64) -> Result<HashMap<String, P
         }
     }
     match graphs {
-        1 => Ok(look.packed),
+        1 => Ok(look.found),
         _ => Err(RuntimeError::Malformed(format!("{graphs} graphs, expected one"))),
     }
 }
@@ -63,7 +71,7 @@ struct Node<'a> {
 struct Look {
     byte_budget: u64,
     decoded: ByteBudget,
-    packed: HashMap<String, Packed>,
+    found: Screened,
 }
 
 impl Look {
@@ -93,6 +101,7 @@ impl Look {
                 constants.insert(output, constant);
             }
         }
+        self.found.packed_inline |= !nodes.iter().any(packed::is_unpack) && packed::has_parts(&constants);
         for node in &nodes {
             self.node(node, depth, &constants)?;
         }
@@ -107,7 +116,7 @@ impl Look {
             }
             let packed = packed::read(node, constants)?;
             packed.validate(&mut self.decoded).map_err(|error| packed::refused(name, &error, self.byte_budget))?;
-            self.packed.insert(name.to_owned(), packed);
+            self.found.packed.insert(name.to_owned(), packed);
             return Ok(());
         }
         self.claimed_size(node, constants)?;

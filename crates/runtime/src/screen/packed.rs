@@ -16,6 +16,14 @@ pub(super) fn is_unpack(node: &Node<'_>) -> bool {
     node.domain == DOMAIN && encoding(node.op).is_some()
 }
 
+/// Whether some constants carry the names that the parts of a packed weight have.
+pub(super) fn has_parts(constants: &Constants<'_>) -> bool {
+    constants.keys().filter_map(|name| name.strip_suffix(".values")).any(|weight| {
+        let has = |part: &str| constants.contains_key(format!("{weight}.{part}").as_str());
+        has("shape") && (has("gaps") || has("mask"))
+    })
+}
+
 fn encoding(op: &str) -> Option<Encoding> {
     Some(match op {
         "UnpackGap4" => Encoding::Gap4,

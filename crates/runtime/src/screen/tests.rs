@@ -55,8 +55,23 @@ fn refusal(bytes: &[u8]) -> RuntimeError {
 #[test]
 fn a_good_packed_weight_is_found_under_the_name_of_its_value() {
     let found = screen(&gap8(&[0.0, 5.0, 7.0], &[2, 3], &[2, 3]), 1 << 20).unwrap();
-    let dense = found["w"].to_dense(&mut ByteBudget::default()).unwrap();
+    assert!(!found.packed_inline);
+    let dense = found.packed["w"].to_dense(&mut ByteBudget::default()).unwrap();
     assert_eq!(dense, [0.0, 5.0, 0.0, 0.0, 7.0, 0.0]);
+}
+
+#[test]
+fn a_weight_packed_inline_is_told_by_the_names_of_its_parts() {
+    let parts = |names: [&str; 3]| {
+        let [values, positions, shape] = names;
+        [floats(values, &[0.0, 5.0]), tensor(positions, &[1], 2, &[2]), int64s(shape, &[2, 3])]
+    };
+    let inline = |parts: &[Vec<u8>]| screen(&model(&[], parts), 1 << 20).unwrap().packed_inline;
+    assert!(inline(&parts(["w.values", "w.gaps", "w.shape"])) && inline(&parts(["w.values", "w.mask", "w.shape"])));
+    assert!(!inline(&parts(["w.values", "v.gaps", "w.shape"])) && !inline(&parts(["w.values", "w.gaps", "s"])));
+    let call = node("UnpackGap8", "ai.sentei", &["w.values", "w.gaps", "w.shape"], "w", &[]);
+    let called = model(&[call], &parts(["w.values", "w.gaps", "w.shape"]));
+    assert!(!screen(&called, 1 << 20).unwrap().packed_inline);
 }
 
 #[test]

@@ -18,6 +18,7 @@ use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{Framework, InferenceModelExt, onnx};
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::matmul::optimized::{MatMulOperand, OptMatMul, ProtoFusedSpec};
 use tract_onnx::tract_core::plan;
 
 use crate::engine::{Engine, Facts, HostTensor, LayerKernel, LoadOptions, NodeTime, Session, TensorFact, check_inputs};
@@ -30,6 +31,10 @@ use proto::PackedWeight;
 const NAME: &str = "tract";
 /// Version of the tract crates, which the workspace pins.
 pub const VERSION: &str = "0.23.9";
+
+/// Note of a file whose weights tract decodes by itself.
+const PACKED_INLINE: &str =
+    "packed inline: decoded while loading and run dense; compile with --packing functions for the sparse kernels";
 
 /// The tract engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +49,7 @@ impl Engine for Tract {
         if options.provider != "cpu" {
             return Err(RuntimeError::EngineAbsent {
                 what: format!("the tract engine has no provider `{}`", options.provider),
-                how_to_get_it: "tract runs on the CPU: use --provider cpu, or --engine ort".into(),
+                how_to_get_it: "tract runs on the CPU only, which is provider `cpu`".into(),
             });
         }
         // tract's parser has unwraps that a hostile but well-formed file can reach
@@ -75,8 +80,9 @@ impl TractSession {
         let deadline = Deadline::start(options.time_budget);
         let screened = screen(bytes, options.byte_budget)?;
         deadline.check("checking the file")?;
+        let notes = screened.packed_inline.then(|| PACKED_INLINE.to_owned()).into_iter().collect();
         let mut proto: ModelProto = onnx().proto_model_for_read(&mut &*bytes).map_err(refused)?;
-        let weights = proto::lift(&mut proto, screened, options.batch)?;
+        let weights = proto::lift(&mut proto, screened.packed, options.batch)?;
         let model = onnx().model_for_proto_model(&proto).map_err(refused)?;
         drop(proto);
         deadline.check("reading the graph")?;
@@ -96,7 +102,7 @@ impl TractSession {
         let state = TypedSimpleState::new(&plan).map_err(refused)?;
         let engine = record::Engine { name: NAME.into(), version: VERSION.into(), provider: "cpu".into(), threads: 1 };
         let arena_bytes = arena.map(|bytes| bytes + scratch.bytes());
-        Ok(Self { state, inputs, outputs, facts: Facts { engine, kernels, weight_bytes, arena_bytes } })
+        Ok(Self { state, inputs, outputs, facts: Facts { engine, kernels, weight_bytes, arena_bytes, notes } })
     }
 
     fn values(&self, inputs: &[HostTensor]) -> Result<TVec<TValue>, RuntimeError> {
@@ -292,22 +298,44 @@ fn tensor_fact(model: &TypedModel, outlet: OutletId) -> TensorFact {
     TensorFact { name, shape: shape.unwrap_or_default() }
 }
 
-/// Bytes of every weight in the plan: constants, and what the sparse operators hold.
+/// Bytes of every weight in the plan: constants, and what the sparse operators and tract's matrix products hold.
 fn weight_bytes(model: &TypedModel) -> u64 {
-    let of_node = |node: &TypedNode| {
+    let sparse = |node: &TypedNode| {
         let conv = node.op_as::<ConvOp>().map(|op| op.conv.weight_bytes() as u64);
-        let linear = node.op_as::<LinearOp>().map(|op| op.linear.weight_bytes() as u64);
-        conv.or(linear).or(node.op_as::<Const>().map(|op| tensor_bytes(op.val()))).unwrap_or(0)
+        conv.or(node.op_as::<LinearOp>().map(|op| op.linear.weight_bytes() as u64))
     };
-    model.nodes().iter().map(of_node).sum()
+    model.nodes().iter().filter_map(|node| sparse(node).or(dense_bytes(node))).sum()
+}
+
+/// Bytes of the dense weights that a node holds, if it is of a kind that can.
+fn dense_bytes(node: &TypedNode) -> Option<u64> {
+    let constant = node.op_as::<Const>().map(|op| tensor_bytes(op.val()));
+    constant.or(node.op_as::<OptMatMul>().map(baked_bytes))
+}
+
+/// Bytes of the packed matrices that tract moved from the graph into a matrix product.
+fn baked_bytes(product: &OptMatMul) -> u64 {
+    let of_operand = |operand: &MatMulOperand| match operand {
+        MatMulOperand::Const(value) => fact_bytes(value.exotic_fact()),
+        MatMulOperand::Input(_) => 0,
+    };
+    let of_step = |step: &ProtoFusedSpec| match step {
+        ProtoFusedSpec::AddMatMul { a, b, .. } => of_operand(a) + of_operand(b),
+        _ => 0,
+    };
+    product.micro_ops.iter().map(of_step).sum()
 }
 
 /// Bytes of a constant; matrices that tract packed for its kernels look like scalars and have their own size.
 fn tensor_bytes(tensor: &Tensor) -> u64 {
     match tensor.as_plain_ram() {
         Some(plain) => plain.as_bytes().len() as u64,
-        None => tensor.exotic_fact().ok().flatten().and_then(|fact| fact.mem_size().to_i64().ok()).unwrap_or(0) as u64,
+        None => tensor.exotic_fact().ok().flatten().map_or(0, |fact| fact_bytes(&*fact)),
     }
+}
+
+fn fact_bytes(fact: &dyn ExoticFact) -> u64 {
+    fact.mem_size().to_i64().ok().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0)
 }
 
 /// Largest sum of values that are alive at the same time, constants not counted.

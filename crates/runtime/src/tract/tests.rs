@@ -1,5 +1,11 @@
 use std::time::Duration;
 
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto, type_proto,
+};
+
 use super::*;
 use crate::engine::KernelChoice;
 
@@ -10,9 +16,9 @@ fn load(bytes: &[u8], kernel_choice: KernelChoice) -> TractSession {
     TractSession::load(bytes, &LoadOptions { kernel_choice, ..LoadOptions::default() }).unwrap()
 }
 
-/// Bytes of every constant of the plan.
+/// Bytes of every node of the plan that holds dense numbers.
 fn constants(session: &TractSession) -> Vec<u64> {
-    session.state.model().nodes().iter().filter_map(|node| Some(tensor_bytes(node.op_as::<Const>()?.val()))).collect()
+    session.state.model().nodes().iter().filter_map(dense_bytes).filter(|bytes| *bytes > 0).collect()
 }
 
 #[test]
@@ -87,4 +93,65 @@ fn the_profile_names_every_node_once_with_a_time() {
     assert_eq!((of("SparseConv"), of("SparseLinear")), (4, 2));
     let again = session.run(&inputs).unwrap();
     assert_eq!(again, session.run(&inputs).unwrap());
+}
+
+/// A dense net of nodes `(op, shape of its weight)`, a Relu after each, as the plan that tract makes of it.
+fn dense_plan(input: &[usize], layers: &[(&str, &[usize])]) -> TypedModel {
+    let value = |name: &str, shape: &[usize]| {
+        let dim = |dim: &usize| Dimension { value: Some(Dim::DimValue(*dim as i64)), ..Default::default() };
+        let shape = Some(TensorShapeProto { dim: shape.iter().map(dim).collect() });
+        let tensor = type_proto::Tensor { elem_type: DataType::Float as i32, shape };
+        let r#type = Some(TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() });
+        ValueInfoProto { name: name.into(), r#type, ..Default::default() }
+    };
+    let mut graph = GraphProto { input: vec![value("x", input)], ..Default::default() };
+    let mut last = "x".to_owned();
+    for (index, (op, shape)) in layers.iter().enumerate() {
+        let (weight, bias, sum, y) =
+            (format!("w{index}"), format!("b{index}"), format!("s{index}"), format!("y{index}"));
+        for (name, dims) in [(&weight, *shape), (&bias, &shape[..1])] {
+            let float_data = (0..dims.iter().product()).map(|at: usize| (at % 7) as f32 - 2.5).collect();
+            let dims = dims.iter().map(|dim| *dim as i64).collect();
+            let tensor = TensorProto {
+                name: name.clone(),
+                dims,
+                data_type: DataType::Float as i32,
+                float_data,
+                ..Default::default()
+            };
+            graph.initializer.push(tensor);
+        }
+        let transposed = AttributeProto { name: "transB".into(), i: 1, r#type: 2, ..Default::default() };
+        let attribute = if *op == "Gemm" { vec![transposed] } else { vec![] };
+        let call = |op: &str, input: Vec<String>, output: &str, attribute| NodeProto {
+            input,
+            output: vec![output.to_owned()],
+            name: output.to_owned(),
+            op_type: op.to_owned(),
+            attribute,
+            ..Default::default()
+        };
+        graph.node.push(call(op, vec![last, weight, bias], &sum, attribute));
+        graph.node.push(call("Relu", vec![sum], &y, vec![]));
+        last = y;
+    }
+    graph.output = vec![ValueInfoProto { name: last, ..Default::default() }];
+    let opset = tract_onnx::pb::OperatorSetIdProto { version: 13, ..Default::default() };
+    let proto = ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(graph), ..Default::default() };
+    onnx().model_for_proto_model(&proto).unwrap().into_typed().unwrap().into_optimized().unwrap()
+}
+
+#[test]
+fn the_weights_of_dense_layers_count_wherever_tract_keeps_them() {
+    type Net = (&'static [usize], &'static [(&'static str, &'static [usize])]);
+    let lenet: Net = (&[1, 784], &[("Gemm", &[300, 784]), ("Gemm", &[100, 300]), ("Gemm", &[10, 100])]);
+    let batched: Net = (&[5, 784], lenet.1);
+    let convs: Net =
+        (&[1, 3, 20, 20], &[("Conv", &[32, 3, 3, 3]), ("Conv", &[64, 32, 3, 3]), ("Conv", &[64, 64, 1, 1])]);
+    for (input, layers) in [lenet, batched, convs] {
+        let parameters: usize = layers.iter().map(|(_, shape)| shape.iter().product::<usize>() + shape[0]).sum();
+        let (least, found) = (4 * parameters as u64, weight_bytes(&dense_plan(input, layers)));
+        // panels are filled up to the width of the kernel
+        assert!(found >= least && found * 10 <= least * 16, "{found} bytes for {least}, input {input:?}");
+    }
 }
