@@ -3,11 +3,14 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use sentei_data::Split;
 use sentei_prune::sensitivity::suggest;
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
 
+use crate::bench::at_least_one;
+use crate::exit::usage;
 use crate::models;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -33,7 +36,7 @@ struct Sensitivity {
     #[arg(value_name = "MODEL")]
     input: PathBuf,
     /// Validation images to use, drawn by the seed
-    #[arg(long, value_name = "N", default_value_t = 500)]
+    #[arg(long, value_name = "N", default_value_t = 500, value_parser = at_least_one)]
     samples: usize,
     /// Loss of accuracy that a layer may cause, in percentage points; sets the suggested density
     #[arg(long, value_name = "POINTS", default_value_t = 1.0)]
@@ -45,10 +48,13 @@ struct Sensitivity {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     let Question::Sensitivity(args) = args.question;
+    if !args.budget.is_finite() || args.budget < 0.0 {
+        return usage(format!("--budget expects percentage points of at least 0, found {}", args.budget));
+    }
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
-    let start = models::start(&bench.recipe.model, &bench.data, bench.recipe.seed)?;
+    let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let scans = bench.sensitivity(&start.graph, &start.normalise, args.samples)?;
     let suggested = suggest(&scans, args.budget);
     let sparsities: Vec<f64> =
@@ -72,7 +78,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     out.say("Accuracy on validation images when one layer alone loses this share of its weights:\n");
     out.say(table.markdown());
     out.object(
-        &json!({ "model": args.input, "samples": args.samples, "scans": scans, "suggested_density": suggested }),
+        &json!({ "model": args.input, "samples": args.samples.min(bench.data.indices(Split::Val).len()), "scans": scans, "suggested_density": suggested }),
     );
     Ok(())
 }

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use sentei_report::tables;
 use sentei_runtime::{KernelChoice, LoadOptions, noise_inputs};
 
+use crate::exit::usage;
 use crate::files;
-use crate::measure::{self, Plan, Subject};
+use crate::measure::{self, EngineName, Plan, Subject};
 use crate::output::Output;
 
 /// Measures models in interleaved rounds; the first one is what the others are compared with.
@@ -17,14 +18,14 @@ pub struct Args {
     /// ONNX files; ratios are first / this one, so put the baseline first
     #[arg(value_name = "MODEL", required_unless_present = "memory_of")]
     models: Vec<PathBuf>,
-    /// Engine: tract (with the sparse kernels) or ort (ONNX Runtime)
-    #[arg(long, value_name = "ENGINE", default_value = "tract")]
-    engine: String,
+    /// Engine that runs the models
+    #[arg(long, value_enum, value_name = "ENGINE", default_value = "tract")]
+    engine: EngineName,
     /// Threads of the engine
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     threads: usize,
     /// Images per inference, where the model leaves the batch open
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     batch: usize,
     /// Seconds of measuring, all models together
     #[arg(long, value_name = "S", default_value_t = 5.0)]
@@ -35,9 +36,9 @@ pub struct Args {
     /// Rounds before measuring starts
     #[arg(long, value_name = "N", default_value_t = 3)]
     warmup: u32,
-    /// Who decides whether a packed layer runs sparse: measure, sparse or dense
-    #[arg(long, value_name = "CHOICE", default_value = "measure")]
-    kernels: String,
+    /// Who decides whether a packed layer runs sparse
+    #[arg(long, value_name = "CHOICE", default_value = "measure", value_parser = kernel_choice)]
+    kernels: KernelChoice,
     /// Print a table of layers: kernel, reason, time
     #[arg(long)]
     per_layer: bool,
@@ -68,19 +69,15 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         byte_budget: args.byte_budget,
         time_budget: Duration::from_secs(args.time_budget),
         library: args.ort_library.clone(),
-        kernel_choice: match args.kernels.as_str() {
-            "measure" => KernelChoice::Measure,
-            "sparse" => KernelChoice::AlwaysSparse,
-            "dense" => KernelChoice::AlwaysDense,
-            other => bail!("--kernels is measure, sparse or dense, found `{other}`"),
-        },
+        kernel_choice: args.kernels,
         ..LoadOptions::default()
     };
-    if args.threads == 0 || args.batch == 0 || args.seconds.is_nan() || args.seconds <= 0.0 {
-        bail!("--threads and --batch need at least 1, --seconds more than 0");
+    measure::check_seconds(args.seconds)?;
+    if args.per_layer && args.engine == EngineName::Ort {
+        return usage("--per-layer needs --engine tract: ONNX Runtime does not tell the time of its layers");
     }
     if let Some(path) = &args.memory_of {
-        return measure::print_memory(path, &args.engine, &options);
+        return measure::print_memory(path, args.engine, &options);
     }
     if let Some(path) = &args.output {
         files::check_writable(path)?;
@@ -88,7 +85,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let subjects: Vec<Subject> =
         args.models.iter().map(|path| Subject { name: path.display().to_string(), path: path.clone() }).collect();
     let plan = Plan {
-        engine: args.engine.clone(),
+        engine: args.engine,
         options,
         seconds: args.seconds,
         rounds: args.rounds,
@@ -118,6 +115,18 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     out.object(&json);
     Ok(())
+}
+
+/// A count of at least 1.
+pub fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".into())
+}
+
+/// `measure`, `sparse` or `dense`.
+fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
+    let all = [KernelChoice::Measure, KernelChoice::AlwaysSparse, KernelChoice::AlwaysDense];
+    let found = all.into_iter().find(|choice| measure::kernels_flag(*choice) == text);
+    found.ok_or_else(|| "expected measure, sparse or dense".into())
 }
 
 /// Every node with its time, and for packed layers the kernel and why it was chosen.

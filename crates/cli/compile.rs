@@ -5,12 +5,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use sentei_convert::{CompileOptions, ExportOptions};
+use sentei_data::Normalise;
+use sentei_graph::Graph;
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::exit::usage;
 use crate::output::Output;
+use crate::preprocessing::Preprocessing;
 use crate::{files, measure, models};
 
 /// How pruned weights are stored.
@@ -20,7 +24,7 @@ pub enum Packing {
     /// Local functions: smallest, for sentei and ONNX Runtime
     #[default]
     Functions,
-    /// The same nodes in the main graph: for tract, OpenVINO and others without local functions
+    /// The same nodes in the main graph: for stock tract, OpenVINO and others without local functions; runs dense
     Inline,
     /// Plain tensors with zeros in them
     Dense,
@@ -77,6 +81,20 @@ pub struct CompileRecipe {
 }
 
 impl CompileRecipe {
+    /// Refuses a combination that would round weights and save nothing.
+    ///
+    /// # Errors
+    /// Exit code 2, naming both flags.
+    pub fn check(self) -> Result<()> {
+        if self.packing == Packing::Dense && self.values != Values::F32 {
+            return usage(format!(
+                "--packing dense stores f32; --values {} would only round the weights",
+                self.values.name()
+            ));
+        }
+        Ok(())
+    }
+
     /// The compiler's options; the file takes any batch.
     pub fn options(self) -> CompileOptions {
         CompileOptions {
@@ -118,6 +136,33 @@ pub struct Args {
     output: PathBuf,
     #[command(flatten)]
     options: CompileArgs,
+    /// Class names in the order of the outputs, written into the file so that `sentei run` knows them
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "mean")]
+    classes: Vec<String>,
+    /// Mean per channel of pixel/255 that the model was trained with
+    #[arg(long, value_name = "M", value_delimiter = ',', requires = "std")]
+    mean: Vec<f32>,
+    /// Deviation per channel of pixel/255 that the model was trained with
+    #[arg(long, value_name = "D", value_delimiter = ',', requires = "classes")]
+    std: Vec<f32>,
+}
+
+impl Args {
+    /// Writes classes and pixel scaling into the metadata, when they were given.
+    fn describe(&self, graph: &mut Graph) -> Result<()> {
+        if self.classes.is_empty() {
+            return Ok(());
+        }
+        let facts = graph.facts()?;
+        let outputs = graph.outputs().first().map_or(0, |id| facts[id].shape.iter().skip(1).product());
+        if outputs != self.classes.len() {
+            return usage(format!("--classes names {}, the model has {outputs} outputs", self.classes.len()));
+        }
+        let normalise = Normalise { mean: self.mean.clone(), std: self.std.clone() };
+        Preprocessing { classes: self.classes.clone(), normalise }.write(&mut graph.metadata);
+        Preprocessing::read(&graph.metadata)?;
+        Ok(())
+    }
 }
 
 /// Runs the verb.
@@ -125,7 +170,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
     let mut recipe = CompileRecipe::default();
     args.options.overlay(&mut recipe);
-    let graph = models::read(&args.input)?;
+    recipe.check()?;
+    let mut graph = models::read(&args.input)?;
+    args.describe(&mut graph)?;
     let options = recipe.options();
     let compiled =
         sentei_convert::compile(&graph, &options).with_context(|| format!("compiling {}", args.input.display()))?;
@@ -149,6 +196,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         format::bytes(dense),
         format::bytes(dense_gzip)
     ));
+    let came_in = std::fs::metadata(&args.input).map_or(0, |m| m.len());
+    if packed > came_in {
+        out.note(format!(
+            "warning: the file that came in is smaller ({}): it stores its weights in a smaller type (--values i8 or f16)",
+            format::bytes(came_in)
+        ));
+    }
     out.say(format!(
         "proof: the packed file computes its dense twin bit for bit; folding and fusing moved outputs by at most {:.1e} ({} ulp){}",
         compiled.deployment.max_abs,
@@ -159,6 +213,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "model": args.output,
         "sha256": files::sha256(&compiled.bytes),
         "file_bytes": packed,
+        "input_bytes": came_in,
         "dense_bytes": dense,
         "dense_gzip_bytes": dense_gzip,
         "packed_max_abs_error": compiled.equivalence.max_abs,

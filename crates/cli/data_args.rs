@@ -3,13 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use sentei_data::{Dataset, InspectionSpec, ReadOptions, SplitRatios};
 use serde::{Deserialize, Serialize};
 
+use crate::exit::usage;
+
 /// What `--data` says when the built-in generator is meant.
 pub const EMBEDDED: &str = "embedded";
+
+/// Sides of embedded images, in pixels: below, defects vanish; above, generating takes minutes.
+const EMBEDDED_SIDES: std::ops::RangeInclusive<usize> = 16..=256;
 
 /// The `[data]` table of a recipe.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,6 +34,10 @@ pub struct DataRecipe {
     pub test: f64,
     /// Seed of the generator and of drawn splits; apart from the run's seed, so that repeated runs see the same samples.
     pub seed: u64,
+    /// Mean per channel of `pixel / 255` that an imported model expects; absent takes what the model file says.
+    pub mean: Option<Vec<f32>>,
+    /// Deviation per channel of `pixel / 255` that an imported model expects.
+    pub std: Option<Vec<f32>>,
     /// Class that means "no defect"; absent looks for one called ok, good, free or the like.
     pub ok_class: Option<String>,
 }
@@ -44,6 +53,8 @@ impl Default for DataRecipe {
             val: ratios.val,
             test: ratios.test,
             seed: 0,
+            mean: None,
+            std: None,
             ok_class: None,
         }
     }
@@ -66,6 +77,12 @@ pub struct DataArgs {
     /// Read as grey (1) or RGB (3)
     #[arg(long, value_name = "1|3", help_heading = "Data")]
     pub channels: Option<usize>,
+    /// Mean per channel of pixel/255 that an imported model was trained with, for example 0.485,0.456,0.406
+    #[arg(long, value_name = "M", value_delimiter = ',', requires = "std", help_heading = "Data")]
+    pub mean: Vec<f32>,
+    /// Deviation per channel of pixel/255 that an imported model was trained with
+    #[arg(long, value_name = "D", value_delimiter = ',', requires = "mean", help_heading = "Data")]
+    pub std: Vec<f32>,
     /// Class that means "no defect": recall at fixed false-alarm rates is counted against it
     #[arg(long, value_name = "CLASS", help_heading = "Data")]
     pub ok_class: Option<String>,
@@ -77,6 +94,14 @@ impl DataArgs {
         if let Some(source) = &self.data {
             recipe.source.clone_from(source);
         }
+        if recipe.source != EMBEDDED {
+            // A run folder is read from anywhere later on.
+            let path = std::path::absolute(&recipe.source).with_context(|| format!("finding {}", recipe.source))?;
+            recipe.source = path.display().to_string();
+        }
+        if !self.mean.is_empty() {
+            (recipe.mean, recipe.std) = (Some(self.mean.clone()), Some(self.std.clone()));
+        }
         recipe.split_file = self.split_file.clone().or(recipe.split_file.take());
         recipe.channels = self.channels.or(recipe.channels);
         recipe.ok_class = self.ok_class.clone().or(recipe.ok_class.take());
@@ -84,7 +109,7 @@ impl DataArgs {
             [] => {}
             [side] => recipe.size = Some([side, side]),
             [height, width] => recipe.size = Some([height, width]),
-            _ => bail!("--size takes one or two numbers"),
+            _ => return usage("--size takes one or two numbers"),
         }
         Ok(())
     }
@@ -98,10 +123,19 @@ pub fn open(recipe: &DataRecipe) -> Result<Arc<Dataset>> {
     if recipe.source == EMBEDDED {
         let mut spec = InspectionSpec::default();
         if let Some([height, width]) = recipe.size {
+            if !EMBEDDED_SIDES.contains(&height) || !EMBEDDED_SIDES.contains(&width) {
+                let (low, high) = (EMBEDDED_SIDES.start(), EMBEDDED_SIDES.end());
+                return usage(format!("--size of the embedded set is {low} to {high} pixels, found {height}x{width}"));
+            }
             (spec.height, spec.width) = (height, width);
         }
-        if recipe.split_file.is_some() || recipe.channels.is_some_and(|c| c != 1) {
-            bail!("--split-file and --channels 3 do not apply to the embedded set (give images with --data PATH)");
+        let untouched = DataRecipe::default();
+        let drawn = recipe.val != untouched.val || recipe.test != untouched.test;
+        if recipe.split_file.is_some() || recipe.channels.is_some_and(|c| c != 1) || drawn {
+            return usage(
+                "the embedded set is grey and has splits of its own: split files, `val`, `test` and --channels \
+                          need images given with --data PATH",
+            );
         }
         return Ok(Arc::new(sentei_data::inspection(&spec, recipe.seed)));
     }
@@ -164,6 +198,7 @@ mod tests {
     fn flags_win_over_the_recipe() {
         let mut recipe = DataRecipe { size: Some([10, 20]), ..DataRecipe::default() };
         DataArgs { size: vec![32], data: Some("x".into()), ..DataArgs::default() }.overlay(&mut recipe).expect("valid");
-        assert_eq!((recipe.size, recipe.source.as_str()), (Some([32, 32]), "x"));
+        assert_eq!(recipe.size, Some([32, 32]));
+        assert!(recipe.source.ends_with("/x"), "{} is absolute", recipe.source);
     }
 }

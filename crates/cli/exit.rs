@@ -6,6 +6,9 @@ pub enum Failure {
     /// The pruned model does not keep what the recipe's `[gate]` asks for.
     #[error("the gate did not pass, no model was written: {0}")]
     Gate(String),
+    /// A flag or recipe value that cannot be meant.
+    #[error("{0}")]
+    Usage(String),
     /// The verb needs a feature that this build lacks.
     #[error(
         "`sentei {verb}` is not in this build: it needs the feature `{feature}` (cargo build --release --features {feature})"
@@ -19,6 +22,11 @@ pub enum Failure {
     },
 }
 
+/// Refuses a flag or a recipe value: exit code 2.
+pub fn usage<T>(what: impl Into<String>) -> anyhow::Result<T> {
+    Err(Failure::Usage(what.into()).into())
+}
+
 /// The process exit code of an error, from the first link of its chain that has one.
 pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(one).unwrap_or(1)
@@ -27,6 +35,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
 fn one(link: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(failure) = link.downcast_ref::<Failure>() {
         return Some(match failure {
+            Failure::Usage(_) => 2,
             Failure::Gate(_) => 3,
             Failure::Absent { .. } => 5,
         });

@@ -20,7 +20,7 @@ pub fn read_text(path: &Path) -> Result<String> {
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = folder_of(path);
     let write = || -> std::io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&folder)?;
+        let mut file = new_file().tempfile_in(&folder)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
@@ -42,6 +42,14 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// Temporary files that are going to be kept: readable by whoever the umask lets read.
+fn new_file() -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder
+}
+
 fn folder_of(path: &Path) -> PathBuf {
     match path.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
@@ -61,6 +69,13 @@ mod tests {
         write_atomic(&path, b"two").expect("second write");
         assert_eq!(read(&path).expect("readable"), b"two");
         assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 1);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::write(folder.path().join("plain"), b"").expect("written");
+            let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("there").permissions().mode();
+            assert_eq!(mode("a.bin"), mode("plain"), "as readable as any other new file");
+        }
     }
 
     #[test]

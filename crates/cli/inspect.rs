@@ -67,7 +67,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "unsupported": found.unsupported,
         "layers": found.layers.iter().map(|l| json!({
             "name": l.name, "op": l.op, "shape": l.shape, "density": l.density, "bytes": l.bytes,
-            "macs": l.macs, "dense_macs": l.dense_macs, "kernel": null, "advice": l.advice,
+            "macs": l.macs, "dense_macs": l.dense_macs, "kernel": if l.encoding == "dense" { "dense" } else { "sparse" }, "advice": l.advice,
         })).collect::<Vec<_>>(),
     }));
     Ok(())

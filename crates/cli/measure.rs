@@ -6,13 +6,16 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
 use peakmem_alloc::{INSTRUMENTED_SYSTEM, PeakMemAlloc, PeakMemAllocTrait};
 use sentei_report::record::{Bench, BenchRow, Machine, Memory};
 use sentei_runtime::meter::{
     Contender, HeapMeter, LatencyPlan, MemoryPlan, measure_latency, measure_memory, timed_load,
 };
-use sentei_runtime::{Engine, LoadOptions, Session, noise_inputs};
+use sentei_runtime::{Engine, KernelChoice, LoadOptions, Session, noise_inputs};
+use serde::{Deserialize, Serialize};
 
+use crate::exit::usage;
 use crate::files;
 
 /// Rounds after which more say nothing new and only make files large.
@@ -24,12 +27,45 @@ pub type Heap = &'static PeakMemAlloc<std::alloc::System>;
 /// See [`Heap`].
 pub const HEAP: Heap = &INSTRUMENTED_SYSTEM;
 
-/// The engine of that name.
+/// An engine that a flag or a recipe can name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EngineName {
+    /// tract with the sparse kernels
+    Tract,
+    /// ONNX Runtime
+    Ort,
+}
+
+impl EngineName {
+    /// `tract` or `ort`.
+    pub fn name(self) -> &'static str {
+        match self {
+            EngineName::Tract => "tract",
+            EngineName::Ort => "ort",
+        }
+    }
+
+    /// The engine.
+    ///
+    /// # Errors
+    /// When this build does not contain it: exit code 5.
+    pub fn engine(self) -> Result<Box<dyn Engine>> {
+        Ok(sentei_runtime::engine_named(self.name())?)
+    }
+}
+
+/// Refuses a duration that cannot be waited for.
 ///
 /// # Errors
-/// When the name is wrong, or this build does not contain the engine.
-pub fn engine(name: &str) -> Result<Box<dyn Engine>> {
-    sentei_runtime::engine_named(name).with_context(|| format!("engine `{name}`"))
+/// Exit code 2.
+pub fn check_seconds(seconds: f64) -> Result<()> {
+    if seconds > 0.0 && seconds <= 86_400.0 {
+        return Ok(());
+    }
+    usage(format!(
+        "seconds of measuring must be above 0 and at most a day, found {seconds} (--seconds, --bench-seconds)"
+    ))
 }
 
 /// One model to measure: the name it has in the result, and its file.
@@ -44,8 +80,8 @@ pub struct Subject {
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// `tract` or `ort`.
-    pub engine: String,
+    /// Engine to measure in.
+    pub engine: EngineName,
     /// How models are loaded.
     pub options: LoadOptions,
     /// Seconds for all models together.
@@ -63,7 +99,7 @@ pub struct Plan {
 /// # Errors
 /// When a model cannot be loaded or run; the error names its file.
 pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Session>>)> {
-    let engine = engine(&plan.engine)?;
+    let engine = plan.engine.engine()?;
     let mut sessions = Vec::new();
     let mut loads = Vec::new();
     for subject in subjects {
@@ -101,13 +137,24 @@ pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Se
     Ok((bench, sessions))
 }
 
+/// The value of `--kernels` that means this choice.
+pub fn kernels_flag(choice: KernelChoice) -> &'static str {
+    match choice {
+        KernelChoice::Measure => "measure",
+        KernelChoice::AlwaysSparse => "sparse",
+        KernelChoice::AlwaysDense => "dense",
+    }
+}
+
 /// Memory of one model, read in a process of its own: this program called again.
 fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
     let program = std::env::current_exe().context("finding this program to start it again")?;
     let mut child = Command::new(program);
     child.arg("bench").arg("--memory-of").arg(&subject.path);
-    child.args(["--engine", &plan.engine, "--threads", &plan.options.threads.to_string()]);
+    child.args(["--engine", plan.engine.name(), "--threads", &plan.options.threads.to_string()]);
+    child.args(["--batch", &plan.options.batch.to_string(), "--kernels", kernels_flag(plan.options.kernel_choice)]);
     child.args(["--byte-budget", &plan.options.byte_budget.to_string()]);
+    child.args(["--time-budget", &plan.options.time_budget.as_secs().to_string()]);
     if let Some(library) = &plan.options.library {
         child.arg("--ort-library").arg(library);
     }
@@ -124,10 +171,10 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
 ///
 /// # Errors
 /// As [`bench`].
-pub fn print_memory(path: &Path, engine_name: &str, options: &LoadOptions) -> Result<()> {
+pub fn print_memory(path: &Path, engine: EngineName, options: &LoadOptions) -> Result<()> {
     let heap = HeapMeter { reset_peak: || HEAP.reset_peak_memory(), peak_bytes: || HEAP.get_peak_memory() as u64 };
     let plan = MemoryPlan { heap: Some(heap), ..MemoryPlan::default() };
-    let memory = measure_memory(&*engine(engine_name)?, || std::fs::read(path), options, &plan)
+    let memory = measure_memory(&*engine.engine()?, || std::fs::read(path), options, &plan)
         .with_context(|| format!("loading {}", path.display()))?;
     println!("{}", serde_json::to_string(&memory)?);
     Ok(())

@@ -8,7 +8,10 @@ use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
 use sentei_models::Spec;
 
+use crate::data_args::DataRecipe;
+use crate::exit::usage;
 use crate::files;
+use crate::output::Output;
 use crate::preprocessing::Preprocessing;
 
 /// A network and how pixels are fed to it.
@@ -25,7 +28,7 @@ pub struct Start {
 ///
 /// # Errors
 /// When neither an architecture nor a file has that name, or input or output do not fit the data set.
-pub fn start(model: &str, data: &Dataset, seed: u64) -> Result<Start> {
+pub fn start(model: &str, data: &Dataset, recipe: &DataRecipe, seed: u64, out: Output) -> Result<Start> {
     let imported = !sentei_models::names().contains(&model);
     let (mut graph, normalise) = if imported {
         let path = Path::new(model);
@@ -33,10 +36,28 @@ pub fn start(model: &str, data: &Dataset, seed: u64) -> Result<Start> {
             bail!("--model `{model}` is neither a file nor one of {}", sentei_models::names().join(", "));
         }
         let graph = read(path)?;
-        let normalise = match Preprocessing::read(&graph.metadata)? {
-            Some(known) => known.normalise,
-            None => Normalise { mean: vec![0.0; data.channels], std: vec![1.0; data.channels] },
+        let known = Preprocessing::read(&graph.metadata)?;
+        if let Some(known) = known.as_ref().filter(|known| known.classes != data.classes) {
+            let (theirs, ours) = (known.classes.join(", "), data.classes.join(", "));
+            bail!("{model} was trained on the classes {theirs}; the images have {ours}, in this order");
+        }
+        let normalise = match (&recipe.mean, &recipe.std, known) {
+            (Some(mean), Some(std), _) => Normalise { mean: mean.clone(), std: std.clone() },
+            (.., Some(known)) => known.normalise,
+            (.., None) => {
+                out.note(format!(
+                    "note: {model} does not say its pixel scaling; pixel / 255 is assumed (--mean, --std)"
+                ));
+                Normalise { mean: vec![0.0; data.channels], std: vec![1.0; data.channels] }
+            }
         };
+        let fits = |list: &[f32]| list.len() == data.channels && list.iter().all(|v| v.is_finite());
+        if !fits(&normalise.mean) || !fits(&normalise.std) || normalise.std.iter().any(|d| *d <= 0.0) {
+            return usage(format!(
+                "--mean and --std need {} finite numbers each, deviations above 0; found {:?} and {:?}",
+                data.channels, normalise.mean, normalise.std
+            ));
+        }
         (sentei_graph::passes::for_training(graph)?.graph, normalise)
     } else {
         let (channels, height, width) = (data.channels, data.height, data.width);
@@ -71,7 +92,11 @@ fn check_fit(model: &str, graph: &Graph, data: &Dataset) -> Result<()> {
     };
     let image = [data.channels, data.height, data.width];
     let takes = &input.shape[1..];
-    if takes != image && takes.iter().product::<usize>() != image.iter().product::<usize>() {
+    let flat = [image.iter().product::<usize>()];
+    if takes == [image[1], image[2], image[0]] && takes != image {
+        bail!("{model} takes {input}, channels last; sentei feeds images channels first (export the model as NCHW)");
+    }
+    if takes != image && takes != flat {
         bail!(
             "{model} takes {input}, the images are {}x{}x{} (resize them with --size, choose grey or RGB with --channels)",
             image[0],

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use sentei_prune::PruneOutcome;
 use sentei_prune::config::Method;
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
 
+use crate::exit::usage;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::RecipeArgs;
@@ -31,7 +32,9 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     sparsity: Option<f64>,
     /// Prune only, in one shot; no image is needed
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = [
+        "retrain_epochs", "resume", "data", "split_file", "size", "channels", "mean", "std", "ok_class", "device", "seed",
+    ])]
     no_retrain: bool,
     /// Epochs of retraining (per round, or in all for a cubic ramp)
     #[arg(long, value_name = "N")]
@@ -49,19 +52,18 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
-    if args.recipe.model.is_some() {
-        bail!("--model does not apply here: the model to prune is the first argument");
-    }
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
     recipe.prune.method = method(&args.method)?;
     if let Some(density) = args.density {
         if !(density > 0.0 && density <= 1.0) {
-            bail!("--density expects a number in (0, 1], found {density}");
+            return usage(format!("--density expects a number in (0, 1], found {density}"));
         }
         recipe.prune.sparsity = Some(1.0 - density);
     } else if let Some(sparsity) = args.sparsity {
         recipe.prune.sparsity = Some(sparsity);
+    } else if args.no_retrain && args.recipe.recipe.is_none() {
+        return usage("how much to keep? give --density or --sparsity, or a --recipe that says it");
     } else if recipe.prune.distribution.takes_a_target() {
         recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
     }
@@ -76,7 +78,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         let checkpoint = sentei_prune::Checkpointing { path: path.clone(), resume: args.resume };
         let prune = recipe.prune.clone();
         let mut bench = Workbench::open(recipe, Progress::shown(out))?;
-        let start = models::start(&bench.recipe.model, &bench.data, bench.recipe.seed)?;
+        let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
         let outcome = bench.prune(&start.graph, &start.normalise, &prune, Some(checkpoint))?;
         let _ = std::fs::remove_file(path);
         outcome
@@ -105,7 +107,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 
 /// A method by its name on the command line.
 fn method(name: &str) -> Result<Method> {
-    serde_json::from_value(json!(name)).or_else(|_| bail!("--method `{name}` is unknown; there is: magnitude"))
+    serde_json::from_value(json!(name)).or_else(|_| usage(format!("--method `{name}` is unknown; there is: magnitude")))
 }
 
 /// Kept weights per prunable layer, in graph order.

@@ -10,7 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::compile::CompileRecipe;
 use crate::data_args::{DataArgs, DataRecipe};
+use crate::exit::usage;
 use crate::files;
+use crate::measure::{self, EngineName};
 
 /// One run, from images to report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -44,8 +46,9 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct BenchRecipe {
-    /// `tract`, `ort`; engines that are absent are left out of a run with a warning.
-    pub engines: Vec<String>,
+    /// Engines to measure in: `tract` first, because it runs the sparse kernels; `ort` is left out with a warning where
+    /// ONNX Runtime is absent.
+    pub engines: Vec<EngineName>,
     /// Threads of each engine.
     pub threads: usize,
     /// Seconds of measuring per engine.
@@ -72,7 +75,7 @@ impl Default for Recipe {
 
 impl Default for BenchRecipe {
     fn default() -> Self {
-        BenchRecipe { engines: vec!["tract".into(), "ort".into()], threads: 1, seconds: 5.0 }
+        BenchRecipe { engines: vec![EngineName::Tract, EngineName::Ort], threads: 1, seconds: 5.0 }
     }
 }
 
@@ -85,33 +88,38 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("lenet5-mnist", include_str!("../../models/recipes/lenet5-mnist.toml")),
 ];
 
-/// Flags that verbs with a recipe share.
+/// Flags of every verb with a recipe.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RecipeArgs {
     /// Recipe: a TOML file, or one of inspect, neu, magnetic-tile, lenet300-mnist, lenet5-mnist [default: inspect]
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
-    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, lenet5, resnet8, resnet20, resnet56, vgg16, mobilenet) or an
-    /// ONNX file to start from
+    /// Seed of initial weights, sample order, augmentation, dropout and drawn subsets
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Option<String>,
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// Flags of verbs that train a dense network.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrainArgs {
+    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, lenet5, resnet8, resnet20, resnet56, vgg16,
+    /// mobilenet) or an ONNX file to start from
     #[arg(long, value_name = "NAME|ONNX")]
     pub model: Option<String>,
-    /// Epochs of dense training; an ONNX model is taken as trained unless this is given
+    /// Epochs of dense training; `shrink` takes an ONNX model as trained unless this is given
     #[arg(long, value_name = "N")]
     pub epochs: Option<u64>,
-    /// Peak learning rate of dense training
+    /// Peak learning rate of dense training; retraining takes a fraction of it
     #[arg(long, value_name = "RATE")]
     pub learning_rate: Option<f64>,
     /// Samples per training step
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Seed of initial weights, sample order, augmentation and dropout
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
-    /// Where to train: cpu, cuda or cuda:N
-    #[arg(long, value_name = "DEVICE")]
-    pub device: Option<String>,
-    #[command(flatten)]
-    pub data: DataArgs,
 }
 
 impl RecipeArgs {
@@ -121,20 +129,26 @@ impl RecipeArgs {
     /// When the recipe cannot be read, has an unknown key (the line is named) or a value out of range.
     pub fn resolve(&self) -> Result<Recipe> {
         let mut recipe = Recipe::load(self.recipe.as_deref().unwrap_or("inspect"))?;
-        if let Some(model) = &self.model {
-            recipe.model.clone_from(model);
-        }
         if let Some(device) = &self.device {
             recipe.device.clone_from(device);
         }
         recipe.seed = self.seed.unwrap_or(recipe.seed);
+        recipe.train.seed = recipe.seed;
+        self.data.overlay(&mut recipe.data)?;
+        Ok(recipe)
+    }
+}
+
+impl TrainArgs {
+    /// Puts the flags that were given over the recipe.
+    pub fn overlay(&self, recipe: &mut Recipe) {
+        if let Some(model) = &self.model {
+            recipe.model.clone_from(model);
+        }
         recipe.train_imported |= self.epochs.is_some();
         recipe.train.epochs = self.epochs.unwrap_or(recipe.train.epochs);
         recipe.train.learning_rate = self.learning_rate.unwrap_or(recipe.train.learning_rate);
         recipe.train.batch_size = self.batch_size.unwrap_or(recipe.train.batch_size);
-        self.data.overlay(&mut recipe.data)?;
-        recipe.train.seed = recipe.seed;
-        Ok(recipe)
     }
 }
 
@@ -167,14 +181,21 @@ impl Recipe {
         self.train.check().context("[train]")?;
         self.prune.check().context("[prune]")?;
         if self.sparsities.is_empty() {
-            bail!("`sparsities` is empty: give at least one (flag --sparsity)");
+            return usage("`sparsities` is empty: give at least one (flag --sparsity)");
         }
         if let Some(bad) = self.sparsities.iter().find(|s| !(0.0..1.0).contains(*s)) {
-            bail!("`sparsities` expects numbers in [0, 1), found {bad} (flag --sparsity)");
+            return usage(format!("`sparsities` expects numbers in [0, 1), found {bad} (flag --sparsity)"));
         }
-        if self.bench.threads == 0 || self.bench.seconds.is_nan() || self.bench.seconds <= 0.0 {
-            bail!("[bench] expects at least one thread and more than 0 seconds");
+        if self.bench.engines.first() != Some(&EngineName::Tract) {
+            return usage(
+                "[bench] `engines` must begin with \"tract\": it runs the sparse kernels and judges the models",
+            );
         }
+        if self.bench.threads == 0 {
+            return usage("[bench] `threads` expects at least 1, found 0");
+        }
+        self.compile.check()?;
+        measure::check_seconds(self.bench.seconds)?;
         Ok(())
     }
 
@@ -213,9 +234,21 @@ mod tests {
 
     #[test]
     fn flags_win_over_the_file() {
-        let args = RecipeArgs { seed: Some(9), epochs: Some(2), ..RecipeArgs::default() };
-        let recipe = args.resolve().expect("valid");
+        let mut recipe = RecipeArgs { seed: Some(9), ..RecipeArgs::default() }.resolve().expect("valid");
+        TrainArgs { epochs: Some(2), ..TrainArgs::default() }.overlay(&mut recipe);
         assert_eq!((recipe.seed, recipe.train.seed, recipe.train.epochs), (9, 9, 2));
+    }
+
+    #[test]
+    fn a_bench_that_could_not_judge_is_refused_before_any_training() {
+        for engines in [vec![], vec![EngineName::Ort]] {
+            let bench = BenchRecipe { engines, ..BenchRecipe::default() };
+            assert!(Recipe { bench, ..Recipe::default() }.check().is_err());
+        }
+        for seconds in [0.0, f64::INFINITY, f64::NAN] {
+            let bench = BenchRecipe { seconds, ..BenchRecipe::default() };
+            assert!(Recipe { bench, ..Recipe::default() }.check().is_err());
+        }
     }
 
     #[test]

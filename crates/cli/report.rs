@@ -26,7 +26,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let path = args.run.join("report.json");
     let record =
         RunRecord::from_json(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))?;
-    let written = write(&args.run, &record)?;
+    let written = write_pages(&args.run, &record)?;
     if args.print {
         out.say(export::report_markdown(&record)?);
     }
@@ -37,13 +37,19 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     Ok(())
 }
 
-/// Writes every form of the report into the run folder and returns their paths.
-///
-/// Pictures of flipped samples are taken from the folder's `pictures/`, see [`picture_path`].
+/// Writes the record as `report.json` and every page made of it.
 ///
 /// # Errors
 /// When the record contradicts itself or a file cannot be written.
-pub fn write(run: &Path, record: &RunRecord) -> Result<Vec<PathBuf>> {
+pub fn write(run: &Path, record: &RunRecord) -> Result<()> {
+    files::write_atomic(&run.join("report.json"), export::report_json(record)?.as_bytes())?;
+    write_pages(run, record).map(|_| ())
+}
+
+/// Writes what people read, all of it made of the record, and returns the paths.
+///
+/// Pictures of flipped samples are taken from the folder's `pictures/`, see [`picture_path`].
+fn write_pages(run: &Path, record: &RunRecord) -> Result<Vec<PathBuf>> {
     let mut pictures = Pictures::new();
     for flip in record.variants().flat_map(|variant| &variant.flips) {
         if let Ok(png) = std::fs::read(picture_path(run, &flip.sample)) {
@@ -51,7 +57,6 @@ pub fn write(run: &Path, record: &RunRecord) -> Result<Vec<PathBuf>> {
         }
     }
     let forms = [
-        ("report.json", export::report_json(record)?),
         ("report.md", export::report_markdown(record)?),
         ("report.html", export::report_html(record, &pictures)?),
         ("layers.csv", export::layers_csv(record)),

@@ -7,9 +7,11 @@ use anyhow::{Context, Result, bail};
 use sentei_runtime::{HostTensor, LoadOptions};
 use serde_json::json;
 
+use crate::bench::at_least_one;
+use crate::files;
+use crate::measure::EngineName;
 use crate::output::Output;
 use crate::preprocessing::Preprocessing;
-use crate::{files, measure};
 
 /// Classifies images with a model made by sentei (its classes and pixel scaling are in the file).
 #[derive(clap::Args)]
@@ -20,14 +22,14 @@ pub struct Args {
     /// Images (PNG, JPEG, BMP, PNM), or folders of them
     #[arg(value_name = "IMAGE", required = true)]
     images: Vec<PathBuf>,
-    /// Engine: tract or ort
-    #[arg(long, value_name = "ENGINE", default_value = "tract")]
-    engine: String,
+    /// Engine that runs the model
+    #[arg(long, value_enum, value_name = "ENGINE", default_value = "tract")]
+    engine: EngineName,
     /// Threads of the engine
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     threads: usize,
     /// Classes to print per image, best first
-    #[arg(long, value_name = "K", default_value_t = 1)]
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     top: usize,
     /// ONNX Runtime library to use instead of searching for one
     #[arg(long, value_name = "FILE")]
@@ -40,14 +42,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let metadata = sentei_runtime::metadata(&bytes).with_context(|| format!("reading {}", args.model.display()))?;
     let Some(preprocessing) = Preprocessing::read(&metadata)? else {
         bail!(
-            "{} does not say its classes and pixel scaling: only models made by sentei can be run on images",
+            "{} does not say its classes and pixel scaling (write them with `sentei compile --classes --mean --std`)",
             args.model.display()
         );
     };
     let options = LoadOptions { threads: args.threads, library: args.ort_library.clone(), ..LoadOptions::default() };
-    let mut session = measure::engine(&args.engine)?
-        .load(&bytes, &options)
-        .with_context(|| format!("loading {}", args.model.display()))?;
+    let mut session =
+        args.engine.engine()?.load(&bytes, &options).with_context(|| format!("loading {}", args.model.display()))?;
     let shape: Vec<usize> = session.inputs()[0].shape.iter().map(|d| d.unwrap_or(1)).collect();
     let [_, channels, height, width] = shape[..] else {
         bail!("{} takes input of shape {shape:?}, expected [1, channels, height, width]", args.model.display());
@@ -60,8 +61,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         let outputs = session.run(&[tensor])?;
         let milliseconds = started.elapsed().as_secs_f64() * 1e3;
         let ranked = rank(&outputs[0].data, &preprocessing.classes)?;
-        let top: Vec<String> =
-            ranked.iter().take(args.top.max(1)).map(|(c, p)| format!("{c} {:.1} %", p * 100.0)).collect();
+        let top: Vec<String> = ranked.iter().take(args.top).map(|(c, p)| format!("{c} {:.1} %", p * 100.0)).collect();
         out.say(format!("{}: {}", path.display(), top.join(", ")));
         let classes: serde_json::Map<String, serde_json::Value> =
             ranked.iter().map(|(class, p)| (class.clone(), json!(p))).collect();

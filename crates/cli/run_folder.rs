@@ -16,11 +16,11 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a new folder: `wanted`, or the first free `runs/NAME` when none is given, with the recipe in it.
+    /// The folder of a new run: `wanted`, or the first free `runs/NAME` when none is given. Nothing is written yet.
     ///
     /// # Errors
-    /// When `wanted` already holds a run, or nothing can be written there.
-    pub fn create(wanted: Option<&Path>, name: &str, recipe: &Recipe) -> Result<Self> {
+    /// When `wanted` already holds a run.
+    pub fn new(wanted: Option<&Path>, name: &str) -> Result<Self> {
         let path = match wanted {
             Some(path) => path.to_path_buf(),
             None => free_name(name),
@@ -31,10 +31,20 @@ impl RunFolder {
                 path.display()
             );
         }
-        std::fs::create_dir_all(&path)
-            .with_context(|| format!("making {} (choose another with -o)", path.display()))?;
-        files::write_atomic(&path.join("recipe.toml"), recipe.to_toml()?.as_bytes())?;
         Ok(RunFolder { path, resumed: false })
+    }
+
+    /// Makes a new run's folder and puts the recipe into it; a resumed one is left as it is.
+    ///
+    /// # Errors
+    /// When nothing can be written there.
+    pub fn create(&self, recipe: &Recipe) -> Result<()> {
+        if self.resumed {
+            return Ok(());
+        }
+        let path = &self.path;
+        std::fs::create_dir_all(path).with_context(|| format!("making {} (choose another with -o)", path.display()))?;
+        files::write_atomic(&path.join("recipe.toml"), recipe.to_toml()?.as_bytes())
     }
 
     /// Opens the folder of an interrupted run.
@@ -78,8 +88,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("r");
         let recipe = Recipe { seed: 5, ..Recipe::default() };
-        RunFolder::create(Some(&path), "x", &recipe).expect("made");
-        let error = RunFolder::create(Some(&path), "x", &recipe).err().expect("refused").to_string();
+        let made = RunFolder::new(Some(&path), "x").expect("free");
+        assert!(!path.exists(), "nothing is written before the run begins");
+        made.create(&recipe).expect("made");
+        let error = RunFolder::new(Some(&path), "x").err().expect("refused").to_string();
         assert!(error.contains("--resume"), "{error}");
         let (run, found) = RunFolder::resume(&path).expect("resumed");
         assert_eq!(found, recipe);

@@ -9,8 +9,9 @@ use sentei_data::{Dataset, Normalise, Split};
 use sentei_report::record::{LayerRow, Predictions, Work};
 use sentei_runtime::{Facts, HostTensor, LoadOptions, NodeTime};
 
+use crate::files;
+use crate::measure::EngineName;
 use crate::run::probabilities;
-use crate::{files, measure};
 
 /// Images per inference while verdicts are collected.
 const BATCH: usize = 32;
@@ -25,7 +26,8 @@ pub fn predictions(path: &Path, data: &Dataset, split: Split, normalise: &Normal
         kernel_choice: sentei_runtime::KernelChoice::AlwaysSparse,
         ..LoadOptions::default()
     };
-    let mut session = measure::engine("tract")?
+    let mut session = EngineName::Tract
+        .engine()?
         .load(&files::read(path)?, &options)
         .with_context(|| format!("loading {}", path.display()))?;
     let shape: Vec<usize> = session.inputs()[0].shape.iter().map(|d| d.unwrap_or(BATCH)).collect();

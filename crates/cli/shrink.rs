@@ -21,7 +21,7 @@ use crate::measure::{self, Plan, Subject};
 use crate::models::Start;
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::recipe::{Recipe, RecipeArgs};
+use crate::recipe::{Recipe, RecipeArgs, TrainArgs};
 use crate::record::{self, numbered, percent};
 use crate::run_folder::RunFolder;
 use crate::training::Workbench;
@@ -39,6 +39,8 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    train: TrainArgs,
     /// Fractions of the prunable weights to remove; the first is the model that is shipped
     #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',')]
     sparsity: Vec<f64>,
@@ -56,7 +58,7 @@ pub struct Args {
     /// Go on with an interrupted run; its own recipe holds
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "recipe", "model", "epochs", "learning_rate", "batch_size", "seed", "device", "data", "split_file", "size",
-        "channels", "ok_class", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
+        "channels", "mean", "std", "ok_class", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
     ])]
     resume: Option<PathBuf>,
 }
@@ -69,12 +71,10 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         None => {
             let recipe = args.resolve()?;
             recipe.check()?;
-            let name = run_name(&recipe);
-            (RunFolder::create(args.output.as_deref(), &name, &recipe)?, recipe)
+            (RunFolder::new(args.output.as_deref(), &run_name(&recipe))?, recipe)
         }
     };
-    let progress = Progress::logged(out, &folder.file("events.jsonl"))?;
-    let mut shrink = Shrink::open(recipe, folder, progress, out)?;
+    let mut shrink = Shrink::open(recipe, folder, out)?;
     shrink.start();
     let baseline = shrink.baseline()?;
     let pruned = shrink.pruned(&baseline)?;
@@ -86,6 +86,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 impl Args {
     fn resolve(&self) -> Result<Recipe> {
         let mut recipe = self.recipe.resolve()?;
+        self.train.overlay(&mut recipe);
         if !self.sparsity.is_empty() {
             recipe.sparsities.clone_from(&self.sparsity);
         }
@@ -128,10 +129,13 @@ struct Shrink {
 }
 
 impl Shrink {
-    fn open(recipe: Recipe, folder: RunFolder, progress: Progress, out: Output) -> Result<Self> {
+    /// Reads images and model first: a run that cannot begin leaves no folder behind.
+    fn open(recipe: Recipe, folder: RunFolder, out: Output) -> Result<Self> {
         let toml = recipe.to_toml()?;
-        let bench = Workbench::open(recipe.clone(), progress)?;
-        let start = models::start(&recipe.model, &bench.data, recipe.seed)?;
+        let mut bench = Workbench::open(recipe.clone(), Progress::shown(out))?;
+        let start = models::start(&recipe.model, &bench.data, &recipe.data, recipe.seed, out)?;
+        folder.create(&recipe)?;
+        bench.progress = Progress::logged(out, &folder.file("events.jsonl"))?;
         let manifest_sha256 = bench.data.manifest_sha256();
         let dataset = record::dataset(&recipe.data, &bench.data, &manifest_sha256)?;
         let data = DataSource { source: recipe.data.source.clone(), manifest_sha256 };
@@ -240,7 +244,9 @@ impl Shrink {
             sparsity: 0.0,
             compiled: compile(baseline, Packing::Dense, Values::F32).context("compiling the dense network")?,
         }];
-        let others = [Values::F32, Values::I8].into_iter().filter(|v| *v != shipped);
+        // Plain tensors are f32 whatever their values were rounded to: a second dense file would save nothing.
+        let packed = packing != Packing::Dense;
+        let others = [Values::F32, Values::I8].into_iter().filter(|v| packed && *v != shipped);
         let values: Vec<Values> = std::iter::once(shipped).chain(others).collect();
         for (i, (sparsity, graph)) in pruned.iter().enumerate() {
             for (v, values) in values.iter().enumerate() {
@@ -279,13 +285,13 @@ impl Shrink {
         for (i, engine) in self.recipe.bench.engines.iter().enumerate() {
             let options = sentei_runtime::LoadOptions { threads: self.recipe.bench.threads, ..Default::default() };
             let seconds = self.recipe.bench.seconds;
-            let plan = Plan { engine: engine.clone(), options, seconds, rounds: 100, warmup: 3, memory: true };
-            self.out.note(format!("measuring {} models in {engine}", subjects.len()));
+            let plan = Plan { engine: *engine, options, seconds, rounds: 100, warmup: 3, memory: true };
+            self.out.note(format!("measuring {} models in {}", subjects.len(), engine.name()));
             let (bench, mut sessions) = match measure::bench(&subjects, &plan) {
                 Ok(done) => done,
                 // Without the engine that runs sparse there is nothing to report; a missing rival is a remark.
                 Err(error) if i > 0 && crate::exit::code(&error) == 5 => {
-                    record.warnings.push(record::absent(engine, &error));
+                    record.warnings.push(record::absent(engine.name(), &error));
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -309,6 +315,7 @@ impl Shrink {
         }
         self.phase_into(&mut record, "bench", started);
 
+        assert_eq!(profiles.len(), candidates.len(), "the first engine measured every candidate");
         let started = Instant::now();
         let mut baseline_predictions: Option<Predictions> = None;
         for ((candidate, subject), (facts, times)) in candidates.iter().zip(&subjects).zip(&profiles) {
@@ -369,7 +376,8 @@ impl Shrink {
                 help: Some("--split-file with rows marked `test`, or `test = 0.15` under [data]".into()),
             });
         }
-        if let Some(chosen) = record.chosen().filter(|_| self.recipe.gate != Default::default()) {
+        let chosen = record.chosen().expect("a recipe has at least one sparsity");
+        if self.recipe.gate != Default::default() {
             record.gate = Some(self.recipe.gate.check(&Comparison::of(&record, chosen)));
         }
         self.release(&mut record, &candidates)?;
@@ -406,8 +414,11 @@ impl Shrink {
                 )?;
             }
         }
-        files::write_atomic(&self.folder.file(lineage::FILE), serde_json::to_string_pretty(&self.lineage)?.as_bytes())?;
         report::write(&self.folder.path, &record)?;
+        let made_from: Vec<String> = self.lineage.files.iter().map(|link| link.name.clone()).collect();
+        let made_from: Vec<&str> = made_from.iter().map(String::as_str).chain(["data", "recipe"]).collect();
+        self.lineage.add("report.json", &files::read(&self.folder.file("report.json"))?, &made_from);
+        files::write_atomic(&self.folder.file(lineage::FILE), serde_json::to_string_pretty(&self.lineage)?.as_bytes())?;
         let seconds = started.elapsed().as_secs_f64();
         let failed = record.gate.as_ref().filter(|gate| !gate.pass);
         self.bench.progress.emit(&Event::Finished { exit_code: if failed.is_some() { 3 } else { 0 }, seconds });

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::recipe::RecipeArgs;
+use crate::recipe::{RecipeArgs, TrainArgs};
 use crate::training::{self, Workbench};
 use crate::{files, models};
 
@@ -16,6 +16,8 @@ use crate::{files, models};
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    train: TrainArgs,
     /// Where to write the model
     #[arg(long, short, value_name = "ONNX", default_value = "baseline.onnx")]
     output: PathBuf,
@@ -27,8 +29,10 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
-    let mut bench = Workbench::open(args.recipe.resolve()?, Progress::shown(out))?;
-    let start = models::start(&bench.recipe.model, &bench.data, bench.recipe.seed)?;
+    let mut recipe = args.recipe.resolve()?;
+    args.train.overlay(&mut recipe);
+    let mut bench = Workbench::open(recipe, Progress::shown(out))?;
+    let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let checkpoint_path = args.output.with_extension("checkpoint.safetensors");
     let checkpoint = sentei_prune::Checkpointing { path: checkpoint_path.clone(), resume: args.resume };
     let graph = bench.train(&start.graph, &start.normalise, Some(checkpoint))?;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::lineage::Lineage;
@@ -15,6 +15,9 @@ pub struct Args {
     /// Run folder, as written by `sentei shrink`
     #[arg(value_name = "RUN")]
     run: PathBuf,
+    /// Where the images lie now, if they moved
+    #[arg(long, value_name = "PATH", conflicts_with = "skip_data")]
+    data: Option<String>,
     /// Do not read the images again (the data link stays unchecked)
     #[arg(long)]
     skip_data: bool,
@@ -27,8 +30,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let recipe = files::read_text(&args.run.join("recipe.toml"))?;
     let data_checked = !args.skip_data;
     if data_checked {
-        let data = toml::from_str::<DataOnly>(&recipe)?.data;
-        let found = data_args::open(&data)?.manifest_sha256();
+        let mut data = toml::from_str::<DataOnly>(&recipe)?.data;
+        data.source = args.data.clone().unwrap_or(data.source);
+        let found = data_args::open(&data)
+            .context("reading the images of the run (--data if they moved, --skip-data to leave them out)")?
+            .manifest_sha256();
         if found != lineage.data.manifest_sha256 {
             broken.push(format!("the images at {} are not those of this run", lineage.data.source));
         }

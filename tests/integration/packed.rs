@@ -1,5 +1,6 @@
 //! Packed files in stock engines: the functions form in ONNX Runtime, the inline form in plain tract, both in ours.
 
+use crate::support::has_onnx_runtime;
 use sentei_convert::{CompileOptions, Packing, Values, compile};
 use sentei_graph::{Graph, Mask, Role, Tensor};
 use sentei_models::Spec;
@@ -32,18 +33,8 @@ fn run(engine: &str, bytes: &[u8], kernel_choice: KernelChoice) -> Vec<f32> {
     session.run(&[image()]).expect("runs").remove(0).data
 }
 
-fn has_onnx_runtime(test: &str) -> bool {
-    match sentei_runtime::ort::library_info(None) {
-        Ok(_) => true,
-        Err(missing) => {
-            assert!(std::env::var_os("SENTEI_REQUIRE_ORT").is_none(), "{missing}");
-            eprintln!("SKIPPED: {test}: {missing}");
-            false
-        }
-    }
-}
-
 fn close(a: &[f32], b: &[f32]) {
+    assert!(a.len() == b.len() && !a.is_empty(), "{} and {} outputs", a.len(), b.len());
     let scale = a.iter().fold(1e-3f32, |m, v| m.max(v.abs()));
     for (x, y) in a.iter().zip(b) {
         assert!((x - y).abs() <= 1e-5 * scale, "{a:?}\n{b:?}");

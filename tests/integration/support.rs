@@ -26,6 +26,18 @@ pub fn failure(command: &mut Command) -> (i32, String) {
     (out.status.code().expect("not killed"), String::from_utf8_lossy(&out.stderr).into_owned())
 }
 
+/// Whether ONNX Runtime is here; says loudly that `test` is skipped when it is not, and fails where it is required.
+pub fn has_onnx_runtime(test: &str) -> bool {
+    match sentei_runtime::ort::library_info(None) {
+        Ok(_) => true,
+        Err(missing) => {
+            assert!(std::env::var_os("SENTEI_REQUIRE_ORT").is_none(), "{missing}");
+            eprintln!("SKIPPED: {test}: {missing}");
+            false
+        }
+    }
+}
+
 /// Writes a folder of `per_class` 16x16 PGM images in each of three classes: plain noise, a bright line, a dark spot.
 pub fn write_images(folder: &Path, per_class: usize) {
     for (class, name) in ["good", "line", "spot"].into_iter().enumerate() {

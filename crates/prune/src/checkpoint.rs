@@ -97,7 +97,11 @@ impl Checkpoint {
         let header = HashMap::from([("sentei".to_string(), header.to_string())]);
         let bytes = safetensors::serialize(values.chain(masks), Some(header))
             .map_err(|e| CheckpointError::Format { path: path.into(), why: e.to_string() })?;
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(io)?;
+        let mut builder = tempfile::Builder::new();
+        // As readable as any other new file: the umask decides.
+        #[cfg(unix)]
+        builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+        let mut file = builder.tempfile_in(folder).map_err(io)?;
         file.write_all(&bytes).map_err(io)?;
         file.as_file().sync_all().map_err(io)?;
         file.persist(path).map_err(|e| io(e.error))?;
