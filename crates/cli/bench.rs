@@ -102,6 +102,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             out.say(per_layer(session.facts(), &times).markdown());
         }
     }
+    for (subject, session) in subjects.iter().zip(&sessions) {
+        for note in &session.facts().notes {
+            out.note(format!("note: {}: {note}", subject.name));
+        }
+    }
     if let Some(row) = bench.rows.iter().find(|row| row.engine.threads != args.threads) {
         let (engine, ran) = (&row.engine.name, row.engine.threads);
         out.note(format!("warning: {engine} ran on {ran} thread(s), not on the {} of --threads", args.threads));
