@@ -53,12 +53,13 @@ pub fn predictions(path: &Path, data: &Dataset, split: Split, normalise: &Normal
 pub fn layers(inspection: &Inspection, facts: &Facts, times: &[NodeTime]) -> (Work, Vec<LayerRow>) {
     let rows = inspection.layers.iter().map(|layer| {
         let kernel = facts.kernels.iter().find(|k| k.name == layer.name);
+        let weights: u64 = layer.shape.iter().map(|d| *d as u64).product();
         LayerRow {
             name: layer.name.clone(),
             op: layer.op.clone(),
             shape: layer.shape.clone(),
-            weights: layer.shape.iter().map(|d| *d as u64).product(),
-            nonzero: layer.nonzero,
+            weights,
+            nonzero: (layer.density * weights as f64).round() as u64,
             bytes: layer.bytes,
             macs: layer.macs.unwrap_or(0),
             dense_macs: layer.dense_macs.unwrap_or(0),
