@@ -138,7 +138,8 @@ fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
 fn per_layer(facts: &sentei_runtime::Facts, times: &[sentei_runtime::NodeTime]) -> sentei_report::table::Table {
     let mut table = sentei_report::table::Table::new(&["Node", "Op", "#Time", "#Non-zeros", "Kernel", "Why"]);
     for node in times {
-        let kernel = facts.kernels.iter().find(|k| k.name == node.name);
+        let layer = measure::owner(&node.name, facts.kernels.iter().map(|k| k.name.as_str()));
+        let kernel = facts.kernels.iter().find(|k| Some(k.name.as_str()) == layer);
         let text = |f: fn(&sentei_runtime::LayerKernel) -> String| kernel.map(f).unwrap_or_default();
         table.push([
             node.name.clone().into(),

@@ -137,6 +137,13 @@ pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Se
     Ok((bench, sessions))
 }
 
+/// The layer that a node of an engine's plan belongs to. Engines cut a layer into nodes named after it, as tract does
+/// with `conv1.pad` and `conv1.matmatmul`; the longest layer name that fits owns the node.
+pub fn owner<'a>(node: &str, layers: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let owns = |layer: &&str| node.strip_prefix(*layer).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    layers.filter(owns).max_by_key(|layer| layer.len())
+}
+
 /// The value of `--kernels` that means this choice.
 pub fn kernels_flag(choice: KernelChoice) -> &'static str {
     match choice {
@@ -188,4 +195,30 @@ pub fn gzip_bytes(bytes: &[u8]) -> Result<u64> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     encoder.write_all(bytes)?;
     Ok(encoder.finish()?.len() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_belongs_to_the_layer_it_is_named_after() {
+        let layers = ["conv1", "conv1.bn", "conv10"];
+        let found = |node| owner(node, layers.into_iter());
+        assert_eq!(found("conv1.bn.matmatmul"), Some("conv1.bn"));
+        assert_eq!(found("conv1"), Some("conv1"));
+        assert_eq!(found("conv10.sparse"), Some("conv10"));
+        assert_eq!(found("conv11"), None);
+    }
+
+    #[test]
+    fn gzip_shrinks_zeros_to_next_to_nothing() {
+        assert!(gzip_bytes(&[0; 100_000]).expect("in memory") < 300);
+    }
+
+    #[test]
+    fn seconds_that_cannot_be_waited_for_are_refused() {
+        assert!(check_seconds(0.5).is_ok());
+        assert!([0.0, -1.0, f64::NAN, f64::INFINITY].into_iter().all(|s| check_seconds(s).is_err()));
+    }
 }

@@ -10,7 +10,7 @@ use sentei_report::record::{LayerRow, Predictions, Work};
 use sentei_runtime::{Facts, HostTensor, LoadOptions, NodeTime};
 
 use crate::files;
-use crate::measure::EngineName;
+use crate::measure::{EngineName, owner};
 use crate::run::probabilities;
 
 /// Images per inference while verdicts are collected.
@@ -51,6 +51,11 @@ pub fn predictions(path: &Path, data: &Dataset, split: Split, normalise: &Normal
 
 /// The work of a model, and one row per layer with the kernel that ran and its time.
 pub fn layers(inspection: &Inspection, facts: &Facts, times: &[NodeTime]) -> (Work, Vec<LayerRow>) {
+    let names = || inspection.layers.iter().map(|layer| layer.name.as_str());
+    let time_of = |layer: &str| {
+        let mut parts = times.iter().filter(|t| owner(&t.name, names()) == Some(layer)).map(|t| t.time_ns).peekable();
+        parts.peek().is_some().then(|| parts.sum())
+    };
     let rows = inspection.layers.iter().map(|layer| {
         let kernel = facts.kernels.iter().find(|k| k.name == layer.name);
         let weights: u64 = layer.shape.iter().map(|d| *d as u64).product();
@@ -64,7 +69,7 @@ pub fn layers(inspection: &Inspection, facts: &Facts, times: &[NodeTime]) -> (Wo
             macs: layer.macs.unwrap_or(0),
             dense_macs: layer.dense_macs.unwrap_or(0),
             kernel: Some(kernel.map_or("tract".into(), |k| k.kernel.clone())),
-            time_ns: times.iter().find(|t| t.name == layer.name).map(|t| t.time_ns),
+            time_ns: time_of(&layer.name),
             reason: kernel.map(|k| k.reason.clone()),
         }
     });

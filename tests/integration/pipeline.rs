@@ -53,6 +53,12 @@ fn images_become_a_small_proven_model_with_a_report() {
     }
 
     let run = folder.path().join("run");
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(run.join("report.json")).expect("report")).expect("report.json is JSON");
+    for layer in report["pruned"][0]["layers"].as_array().expect("layers") {
+        assert!(layer["time_ns"].as_u64().is_some_and(|ns| ns > 0), "{layer} has a time");
+        assert!(layer["nonzero"].as_u64() <= layer["weights"].as_u64(), "{layer}");
+    }
     for file in [
         "recipe.toml",
         "baseline.onnx",
