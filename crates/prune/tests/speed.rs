@@ -1,4 +1,5 @@
-//! Speed of a training step and of single convolutions; run with `--ignored --nocapture` in release mode.
+//! Speed of a training step and of single convolutions. Ignored by default because a time is no pass or fail:
+//! `cargo test --release -p sentei-prune --test speed -- --ignored --nocapture --test-threads=1`
 
 use std::time::Instant;
 
