@@ -1,4 +1,4 @@
-//! `sentei analyze`: how far can this be pruned, and where.
+//! `sentei analyze sensitivity`: accuracy when one layer alone is pruned.
 
 use std::path::PathBuf;
 
@@ -17,21 +17,9 @@ use crate::progress::Progress;
 use crate::recipe::RecipeArgs;
 use crate::training::Workbench;
 
-/// Questions to ask before pruning.
+/// Which layers can lose weights, and how many.
 #[derive(clap::Args)]
 pub struct Args {
-    #[command(subcommand)]
-    question: Question,
-}
-
-#[derive(clap::Subcommand)]
-enum Question {
-    /// Accuracy when each layer alone is pruned, without retraining (Han et al. 2015, figure 6)
-    Sensitivity(Sensitivity),
-}
-
-#[derive(clap::Args)]
-struct Sensitivity {
     /// Trained ONNX model
     #[arg(value_name = "MODEL")]
     input: PathBuf,
@@ -45,9 +33,8 @@ struct Sensitivity {
     recipe: RecipeArgs,
 }
 
-/// Runs the verb.
+/// Runs the question.
 pub fn run(args: Args, out: Output) -> Result<()> {
-    let Question::Sensitivity(args) = args.question;
     if !args.budget.is_finite() || args.budget < 0.0 {
         return usage(format!("--budget expects percentage points of at least 0, found {}", args.budget));
     }

@@ -1,0 +1,27 @@
+//! `sentei analyze`: how far can this be pruned, and where. One file per question.
+
+mod sensitivity;
+
+use anyhow::Result;
+
+use crate::output::Output;
+
+/// Questions to ask before pruning.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    question: Question,
+}
+
+#[derive(clap::Subcommand)]
+enum Question {
+    /// Accuracy when each layer alone is pruned, without retraining (Han et al. 2015, figure 6)
+    Sensitivity(sensitivity::Args),
+}
+
+/// Runs the verb.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    match args.question {
+        Question::Sensitivity(args) => sensitivity::run(args, out),
+    }
+}
