@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sentei_prune::PruneOutcome;
-use sentei_prune::config::Method;
+use sentei_prune::score::ScoreConfig;
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
@@ -54,7 +54,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
-    recipe.prune.method = method(&args.method)?;
+    recipe.prune.score = score(&args.method)?;
     if let Some(density) = args.density {
         if !(density > 0.0 && density <= 1.0) {
             return usage(format!("--density expects a number in (0, 1], found {density}"));
@@ -72,7 +72,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     let outcome = if args.no_retrain {
         let graph = sentei_graph::passes::for_training(models::read(&args.input)?)?.graph;
-        sentei_prune::prune_only(&graph, &recipe.prune)?
+        sentei_prune::prune_only(&graph, &recipe.prune, recipe.seed)?
     } else {
         let path = args.output.with_extension("checkpoint.safetensors");
         let checkpoint = sentei_prune::Checkpointing { path: path.clone(), resume: args.resume };
@@ -105,9 +105,10 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     Ok(())
 }
 
-/// A method by its name on the command line.
-fn method(name: &str) -> Result<Method> {
-    serde_json::from_value(json!(name)).or_else(|_| usage(format!("--method `{name}` is unknown; there is: magnitude")))
+/// A score by its name on the command line.
+fn score(name: &str) -> Result<ScoreConfig> {
+    let unknown = || usage(format!("--method `{name}` is unknown; there are: {}", ScoreConfig::names().join(", ")));
+    ScoreConfig::named(name).map_or_else(unknown, Ok)
 }
 
 /// Kept weights per prunable layer, in graph order.

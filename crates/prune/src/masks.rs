@@ -20,7 +20,7 @@ pub enum MaskError {
     },
     /// A layer would be left with no weight, so that no path leads through it.
     #[error(
-        "layer collapse: `{layer}` would keep none of its {weights} weights; lower --sparsity, or set a floor: distribution = {{ global = {{ floor = 0.01 }} }}"
+        "layer collapse: `{layer}` would keep none of its {weights} weights; lower --sparsity, or set a floor: distribution = {{ global = {{ floor = 0.01 }} }}, or collapse = \"allow\" to see what happens"
     )]
     LayerCollapse {
         /// Initializer of the layer.
@@ -38,6 +38,18 @@ pub enum MaskError {
         /// Weights it keeps.
         keep: usize,
         /// Weights that the floors keep.
+        floors: usize,
+    },
+    /// What the first and the last layer keep exceeds what may be kept in all.
+    #[error(
+        "density {density} keeps {keep} weights but uniform_plus gives {floors} to the first and the last layer alone; raise it or use distribution = \"uniform\""
+    )]
+    Ends {
+        /// Density asked for.
+        density: f64,
+        /// Weights it keeps.
+        keep: usize,
+        /// Weights that the two layers keep.
         floors: usize,
     },
     /// A table names a layer that is not prunable here.
@@ -91,6 +103,11 @@ impl Masks {
     /// Kept fraction of the prunable weights, in `[0, 1]`; 1 when nothing is prunable.
     pub fn density(&self) -> f64 {
         if self.prunable() == 0 { 1.0 } else { self.kept() as f64 / self.prunable() as f64 }
+    }
+
+    /// Layers that keep no weight at all, so that no path leads through them.
+    pub fn collapsed(&self) -> Vec<&str> {
+        self.iter().filter(|(_, mask)| !mask.is_empty() && mask.kept() == 0).map(|(name, _)| name).collect()
     }
 
     /// Whether every weight kept here is kept by `other` too, layer by layer.

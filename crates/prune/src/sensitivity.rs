@@ -65,7 +65,7 @@ pub fn sensitivity(
                 return Err(TrainError::Stopped { phase, epoch: 1, step });
             }
             let one = std::slice::from_ref(layer);
-            let pruner = Pruner { layers: one, score, distribution: &Distribution::Uniform };
+            let pruner = Pruner { seed, ..Pruner::new(one, score, &Distribution::Uniform) };
             match pruner.masks(&mut net, &dense, density) {
                 Ok(masks) => {
                     Optimizer::new(&TrainConfig::default(), net.vars()).set_masks(net.vars(), &masks)?;

@@ -38,7 +38,7 @@ fn masks(distribution: Distribution, density: f64) -> Vec<String> {
     let graph = golden();
     let layers = prunable_layers(&graph, PrunableSet::ALL);
     let mut net = Net::new(&graph, &Device::Cpu).unwrap();
-    let pruner = Pruner { layers: &layers, score: &Magnitude, distribution: &distribution };
+    let pruner = Pruner::new(&layers, &Magnitude, &distribution);
     let masks = pruner.masks(&mut net, &Masks::dense(&layers), density).unwrap();
     masks.iter().map(|(_, m)| m.bits().iter().map(|b| if *b { '1' } else { '0' }).collect()).collect()
 }

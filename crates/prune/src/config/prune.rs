@@ -3,22 +3,26 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LearningRateSchedule, TrainConfig, is_amount, name_or_table, require};
-use crate::distribution::Distribution;
+use crate::distribution::{Collapse, Distribution};
 use crate::layers::PrunableSet;
 use crate::schedule::Schedule;
+use crate::score::ScoreConfig;
 
 /// What is pruned, how far, when, and how the rest is retrained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PruneConfig {
-    /// Which weights matter.
-    pub method: Method,
+    /// Which weights matter: `"magnitude"`, `"random"`, or a table with settings.
+    #[serde(deserialize_with = "name_or_table::read")]
+    pub score: ScoreConfig,
     /// Removed fraction of the prunable weights, in `[0, 1)`; 0.9 when absent.
     /// Must be absent with `per_layer` and `std_threshold`, which imply it.
     pub sparsity: Option<f64>,
-    /// How much each layer keeps: `"global"`, `"uniform"`, `"erk"`, `per_layer` or `std_threshold`.
+    /// How much each layer keeps: `"global"`, `"uniform"`, `"uniform_plus"`, `"erk"`, `per_layer` or `std_threshold`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub distribution: Distribution,
+    /// What happens when a layer would keep nothing: `"refuse"` (an error) or `"allow"` (reported).
+    pub collapse: Collapse,
     /// When weights are removed: `"one_shot"`, `"iterative"` or `"cubic"`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub schedule: Schedule,
@@ -36,15 +40,6 @@ pub struct PruneConfig {
     pub groups: Groups,
     /// Largest loss of validation accuracy, in percentage points; a round that loses more is undone and ends the pruning.
     pub error_budget_points: Option<f64>,
-}
-
-/// Which weights matter.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Method {
-    /// Large weights: `|w|`.
-    #[default]
-    Magnitude,
 }
 
 /// Which layers are pruned and retrained together.
@@ -101,9 +96,10 @@ impl Default for Retrain {
 impl Default for PruneConfig {
     fn default() -> Self {
         PruneConfig {
-            method: Method::Magnitude,
+            score: ScoreConfig::default(),
             sparsity: None,
             distribution: Distribution::default(),
+            collapse: Collapse::default(),
             schedule: Schedule::default(),
             retrain: Retrain::default(),
             prune_first: true,
@@ -165,6 +161,13 @@ impl PruneConfig {
             let ramp = matches!(self.schedule, Schedule::Cubic { .. });
             require(!ramp, "schedule", || "std_threshold has no target that a cubic ramp could approach".into())?;
         }
+        if self.distribution == Distribution::UniformPlus {
+            let ends = self.prune_first && self.prune_last;
+            require(ends, "distribution", || {
+                "uniform_plus needs prune_first and prune_last: it rules both ends".into()
+            })?;
+        }
+        self.score.check()?;
         self.schedule.check()?;
         let ramp = matches!(self.schedule, Schedule::Cubic { .. });
         require(!ramp || self.groups == Groups::All, "groups", || "alternate needs rounds, not a cubic ramp".into())?;

@@ -27,7 +27,7 @@ pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
 }
 
 /// Whole numbers near `shares` that add up to `keep`: largest remainder first, lower index among equals.
-fn apportion(shares: &[f64], keep: usize, most: impl Fn(usize) -> usize) -> Vec<usize> {
+pub(super) fn apportion(shares: &[f64], keep: usize, most: impl Fn(usize) -> usize) -> Vec<usize> {
     let mut counts: Vec<usize> = shares.iter().enumerate().map(|(i, s)| (s.floor() as usize).min(most(i))).collect();
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by(|a, b| (shares[*b].fract()).total_cmp(&shares[*a].fract()).then(a.cmp(b)));

@@ -1,13 +1,14 @@
 //! Distribution: how many weights each layer keeps.
 //!
 //! Every choice answers the same question, [`Distribution::counts`]; the weights themselves are then taken by
-//! [`crate::masks::top_k`] layer by layer. A layer is never emptied: that is [`MaskError::LayerCollapse`].
+//! [`crate::masks::top_k`] layer by layer. A layer is never emptied unless [`Collapse::Allow`] asks for it.
 
 mod erk;
 mod global;
 mod per_layer;
 mod std_threshold;
 mod uniform;
+mod uniform_plus;
 
 use std::collections::BTreeMap;
 
@@ -41,6 +42,17 @@ pub enum StdOver {
     All,
 }
 
+/// What happens when a layer would keep no weight, so that no path leads through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Collapse {
+    /// It is an error that names the layer.
+    #[default]
+    Refuse,
+    /// The layer is emptied; [`crate::Masks::collapsed`] reports it.
+    Allow,
+}
+
 /// How much each layer keeps.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
@@ -53,6 +65,8 @@ pub enum Distribution {
     },
     /// The same density in every layer.
     Uniform,
+    /// The same density in every layer, but the first convolution stays dense and the last linear layer keeps at least 0.2.
+    UniformPlus,
     /// Erdős-Rényi-kernel: density proportional to the sum of the weight's dimensions over their product, at most 1.
     Erk,
     /// A given final density per layer; reached through powers of it when the schedule has rounds.
@@ -96,19 +110,34 @@ impl Distribution {
     ///
     /// * `density`: kept fraction of all weights of `views`, in `(0, 1]`; `StdThreshold` takes no notice of it.
     ///
-    /// `Global` and `Erk` keep exactly `round(density * total)` in all (unless fewer are live), `Uniform` exactly
+    /// `Global`, `Erk` and `UniformPlus` keep exactly `round(density * total)` in all (unless fewer are live), `Uniform` exactly
     /// `round(density * len)` in each layer, `PerLayer` exactly `round(d * len)` once `density` is down to what the table implies.
     ///
     /// # Errors
     /// [`MaskError`] when the density is no fraction, a score is not finite, a table names a stranger, floors
     /// exceed the density, or a layer would be emptied.
     pub fn counts(&self, views: &[LayerView], density: f64) -> Result<Vec<usize>, MaskError> {
+        let counts = self.counts_with_collapse(views, density)?;
+        match counts.iter().zip(views).find(|(count, view)| **count == 0 && !view.layer.is_empty()) {
+            None => Ok(counts),
+            Some((_, view)) => {
+                Err(MaskError::LayerCollapse { layer: view.layer.name.clone(), weights: view.layer.len() })
+            }
+        }
+    }
+
+    /// As [`Distribution::counts`], but a layer may be left with no weight at all.
+    ///
+    /// # Errors
+    /// As [`Distribution::counts`], but for the emptied layer.
+    pub fn counts_with_collapse(&self, views: &[LayerView], density: f64) -> Result<Vec<usize>, MaskError> {
         if !(density > 0.0 && density <= 1.0) {
             return Err(MaskError::Density(density));
         }
         let mut counts = match self {
             Distribution::Global { floor } => global::counts(views, density, *floor)?,
             Distribution::Uniform => uniform::counts(views, density),
+            Distribution::UniformPlus => uniform_plus::counts(views, density)?,
             Distribution::Erk => erk::counts(views, density),
             Distribution::PerLayer { densities, others } => per_layer::counts(views, density, densities, *others)?,
             Distribution::StdThreshold { quality, layers, std_over } => {
@@ -117,9 +146,6 @@ impl Distribution {
         };
         for (count, view) in counts.iter_mut().zip(views) {
             *count = (*count).min(view.live.kept());
-            if *count == 0 && !view.layer.is_empty() {
-                return Err(MaskError::LayerCollapse { layer: view.layer.name.clone(), weights: view.layer.len() });
-            }
         }
         Ok(counts)
     }

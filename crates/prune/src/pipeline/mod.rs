@@ -103,19 +103,21 @@ pub fn prune_and_retrain(
 
 /// Prunes `graph` in one go to the final density, without data and without retraining.
 ///
+/// * `seed`: of everything that the score draws.
+///
 /// The schedule, the retraining and the error budget of `prune` do not matter here.
 ///
 /// # Errors
-/// [`TrainError::Mask`] when a layer would collapse, [`TrainError::NothingPrunable`].
-pub fn prune_only(graph: &Graph, prune: &PruneConfig) -> Result<PruneOutcome, TrainError> {
+/// [`TrainError::Mask`] when a layer would collapse, [`TrainError::NothingPrunable`], [`TrainError::NoScoreData`].
+pub fn prune_only(graph: &Graph, prune: &PruneConfig, seed: u64) -> Result<PruneOutcome, TrainError> {
     prune.check()?;
     let prunable = prunable_layers(graph, prune.prunable_set());
     if prunable.is_empty() {
         return Err(TrainError::NothingPrunable);
     }
     let mut net = Net::new(graph, &Device::Cpu)?;
-    let score = prune.method.score();
-    let pruner = Pruner { layers: &prunable, score: &*score, distribution: &prune.distribution };
+    let score = prune.score.build();
+    let pruner = Pruner { collapse: prune.collapse, seed, ..Pruner::new(&prunable, &*score, &prune.distribution) };
     let density = prune.distribution.final_density(&prunable, prune.density())?;
     let masks = pruner.masks(&mut net, &Masks::of_zeros(graph, &prunable), density.unwrap_or(1.0))?;
     let mut pruned = graph.clone();

@@ -15,7 +15,7 @@ use crate::layers::Layer;
 use crate::masks::Masks;
 use crate::optim::Optimizer;
 use crate::schedule::{Cubic, Gradual, MaskPolicy, Schedule};
-use crate::score::Pruner;
+use crate::score::{Pruner, ScoreData};
 use crate::snapshot::Snapshot;
 use crate::train::{Plan, Run, TrainError, Trained, fingerprint, prune_step, train, validate};
 
@@ -82,8 +82,13 @@ impl<'a, 'r> Rounds<'a, 'r> {
 
     fn stage(&mut self, stage: &Stage) -> Result<(), TrainError> {
         let before = (Snapshot::of(self.net)?, self.masks.clone());
-        let score = self.prune.method.score();
-        let pruner = Pruner { layers: &stage.layers, score: &*score, distribution: &self.prune.distribution };
+        let score = self.prune.score.build();
+        let pruner = Pruner {
+            collapse: self.prune.collapse,
+            data: Some(ScoreData { data: self.run.data, normalise: self.run.normalise }),
+            seed: self.train.seed,
+            ..Pruner::new(&stage.layers, &*score, &self.prune.distribution)
+        };
         let phase = format!("prune round {} ({})", stage.round, stage.group);
         let ramp = self.ramp(stage).map(|(ramp, every_steps)| Gradual { ramp, every_steps, pruner: &pruner });
         if ramp.is_none() {

@@ -183,7 +183,7 @@ fn a_layer_that_would_be_emptied_is_named() {
 #[test]
 fn pruning_alone_needs_no_data_and_leaves_survivors_as_they_are() {
     let graph = testing::mlp(&[16, 12, 3], None);
-    let outcome = prune_only(&graph, &iterative(0.75, 5)).unwrap();
+    let outcome = prune_only(&graph, &iterative(0.75, 5), 0).unwrap();
     assert_eq!(outcome.masks.kept(), 57);
     for ((_, before), (_, after)) in graph.initializers().zip(outcome.graph.initializers()) {
         assert!(before.data.iter().zip(&after.data).all(|(b, a)| *a == 0.0 || a == b));
@@ -198,7 +198,7 @@ fn dead_units_are_listed_and_compacted_to_the_same_outputs() {
     let mut weights = graph.initializer(id).unwrap().clone();
     weights.data[16..48].iter_mut().for_each(|w| *w *= 1e-6);
     graph.set_initializer(id, weights);
-    let outcome = prune_only(&graph, &iterative(0.4, 1)).unwrap();
+    let outcome = prune_only(&graph, &iterative(0.4, 1), 0).unwrap();
     assert_eq!(outcome.dead_units.len(), 1);
     assert!(outcome.dead_units[0].contains("fc0: 12 -> "), "{:?}", outcome.dead_units);
     let image = sentei_graph::Tensor::new([2, 1, 4, 4], (0..32).map(|i| testing::noise("x", i)).collect());

@@ -60,6 +60,11 @@ pub enum TrainError {
         /// Outputs of the network.
         found: usize,
     },
+    /// A score needs images and there are none.
+    #[error(
+        "score `{0}` looks at the gradients of images and got none; leave --no-retrain out, or choose magnitude, synflow or random"
+    )]
+    NoScoreData(&'static str),
     /// No layer is left to prune.
     #[error("no layer is prunable; see prune_first, prune_last and prune_depthwise")]
     NothingPrunable,

@@ -27,7 +27,7 @@ fn ramp_run(
     let mut net = Net::new(graph, &Device::Cpu)?;
     let layers = prunable_layers(graph, PrunableSet::ALL);
     let distribution = Distribution::default();
-    let pruner = Pruner { layers: &layers, score: &Magnitude, distribution: &distribution };
+    let pruner = Pruner::new(&layers, &Magnitude, &distribution);
     let ramp = Gradual { ramp: Cubic { from: 0.0, to: 0.8, start: 5, span: 25 }, every_steps: 4, pruner: &pruner };
     let masks = Masks::dense(&layers);
     let dropout = crate::dropout::dropout_rules(graph);
