@@ -21,6 +21,9 @@ mod compile;
 #[cfg(feature = "prune")]
 mod inspect;
 #[cfg(feature = "prune")]
+#[allow(dead_code, reason = "the verbs that use it come with it")]
+mod jobs;
+#[cfg(feature = "prune")]
 mod models;
 #[cfg(feature = "prune")]
 mod progress;
@@ -36,6 +39,9 @@ mod run_folder;
 mod shipped;
 #[cfg(feature = "prune")]
 mod shrink;
+#[cfg(feature = "prune")]
+#[allow(dead_code, reason = "the verbs that use it come with it")]
+mod study;
 #[cfg(feature = "prune")]
 mod train;
 #[cfg(feature = "prune")]
@@ -107,6 +113,8 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
+    #[cfg(feature = "prune")]
+    jobs::end_with_parent();
     let cli = Cli::parse();
     match dispatch(cli.verb, cli.out) {
         Ok(()) => ExitCode::SUCCESS,

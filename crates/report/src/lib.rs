@@ -37,6 +37,7 @@ mod error;
 pub mod events;
 pub mod export;
 pub mod format;
+pub mod plot;
 pub mod record;
 pub mod stats;
 pub mod table;
