@@ -79,7 +79,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         let prune = recipe.prune.clone();
         let mut bench = Workbench::open(recipe, Progress::shown(out))?;
         let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
-        let outcome = bench.prune(&start.graph, &start.normalise, &prune, Some(checkpoint))?;
+        let epochs = prune.training_epochs(&bench.recipe.train);
+        bench.announce(&start.graph, epochs, out)?;
+        let outcome = bench.prune_from(&start.graph, Some(&start.graph), &start.normalise, &prune, Some(checkpoint))?;
         let _ = std::fs::remove_file(path);
         outcome
     };

@@ -76,6 +76,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let mut shrink = Shrink::open(recipe, folder, out)?;
     shrink.start();
+    shrink.announce()?;
     let baseline = shrink.baseline()?;
     let pruned = shrink.pruned(&baseline)?;
     let files = shrink.compiled(&baseline, &pruned)?;
@@ -179,6 +180,14 @@ impl Shrink {
         ));
     }
 
+    /// Says how long the trainings ahead will take; those of an interrupted run are counted as if none were done.
+    fn announce(&mut self) -> Result<()> {
+        let (train, prune) = (&self.recipe.train, &self.recipe.prune);
+        let dense = if self.imported && !self.recipe.train_imported { 0 } else { train.epochs };
+        let epochs = dense + prune.training_epochs(train) * self.recipe.sparsities.len() as u64;
+        self.bench.announce(&self.initial, epochs, self.out)
+    }
+
     /// The dense network: trained, or imported as it is unless the recipe trains imported models too.
     fn baseline(&mut self) -> Result<Graph> {
         const NAME: &str = "baseline.onnx";
@@ -218,7 +227,8 @@ impl Shrink {
                     let config =
                         PruneConfig { sparsity: takes_target.then_some(sparsity), ..self.recipe.prune.clone() };
                     let checkpoint = self.checkpoint();
-                    self.bench.prune(baseline, &self.normalise, &config, Some(checkpoint))?.graph
+                    let fresh = self.initial.clone();
+                    self.bench.prune_from(&fresh, Some(baseline), &self.normalise, &config, Some(checkpoint))?.graph
                 }
             };
             let bytes = models::to_onnx(&graph)?;

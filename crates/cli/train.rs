@@ -35,6 +35,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let checkpoint_path = args.output.with_extension("checkpoint.safetensors");
     let checkpoint = sentei_prune::Checkpointing { path: checkpoint_path.clone(), resume: args.resume };
+    let epochs = bench.recipe.train.epochs;
+    bench.announce(&start.graph, epochs, out)?;
     let graph = bench.train(&start.graph, &start.normalise, Some(checkpoint))?;
     let bytes = models::to_onnx(&graph)?;
     files::write_atomic(&args.output, &bytes)?;

@@ -1,6 +1,7 @@
 //! What the verbs that train share: data, device, events, and the calls into `prune`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use sentei_data::{Dataset, Normalise, Split};
@@ -8,11 +9,12 @@ use sentei_graph::Graph;
 use sentei_prune::config::PruneConfig;
 use sentei_prune::score::Magnitude;
 use sentei_prune::sensitivity::sensitivity;
-use sentei_prune::train::{Plan, Run, Stop, train};
-use sentei_prune::{Checkpointing, Device, Masks, Net, PruneOutcome, evaluate, prune_and_retrain};
+use sentei_prune::train::{Plan, Run, Stop, epoch_duration, train};
+use sentei_prune::{Checkpointing, Device, Masks, Net, PruneOutcome, evaluate, prune_from};
 use sentei_report::record::SensitivityScan;
 
 use crate::data_args;
+use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 
@@ -52,25 +54,52 @@ impl Workbench {
         let config = self.recipe.train.clone();
         let mut net = Net::new(graph, &self.device)?;
         let masks = Masks::default();
-        let plan = Plan { phase: "train", config: &config, masks: &masks, frozen: &[], dropout: &[], policy: None };
+        let plan = Plan::new("train", &config, &masks);
         train(&mut net, plan, &mut self.run(normalise, checkpoint)).context("training")?;
         Ok(net.to_graph()?)
     }
 
-    /// Prunes `graph` to `sparsity` and retrains it.
+    /// Prunes as `config` says, from the initial weights of `fresh` or the trained ones of `trained`, and trains the rest.
     ///
     /// # Errors
-    /// When a layer would collapse, and as [`Workbench::train`].
-    pub fn prune(
+    /// When `config` starts from a trained network and there is none, when a layer would collapse, and as
+    /// [`Workbench::train`].
+    pub fn prune_from(
         &mut self,
-        graph: &Graph,
+        fresh: &Graph,
+        trained: Option<&Graph>,
         normalise: &Normalise,
         config: &PruneConfig,
         checkpoint: Option<Checkpointing>,
     ) -> Result<PruneOutcome> {
         let (train, device) = (self.recipe.train.clone(), self.device.clone());
         let mut run = self.run(normalise, checkpoint);
-        prune_and_retrain(graph, &train, config, &device, &mut run).context("pruning")
+        prune_from(fresh, trained, &train, config, &device, &mut run).context("pruning")
+    }
+
+    /// How long `epochs` of training `graph` will take here, from a few timed steps; nothing is changed.
+    ///
+    /// # Errors
+    /// When the graph does not fit the images.
+    pub fn estimate(&mut self, graph: &Graph, epochs: u64) -> Result<Duration> {
+        let (train, device) = (self.recipe.train.clone(), self.device.clone());
+        let normalise = Normalise::of(&self.data, Split::Train);
+        let epoch =
+            epoch_duration(graph, &train, &device, &mut self.run(&normalise, None)).context("timing a few steps")?;
+        Ok(epoch.mul_f64(epochs as f64))
+    }
+
+    /// Says how long `epochs` of training `graph` will take, before it starts.
+    ///
+    /// # Errors
+    /// As [`Workbench::estimate`].
+    pub fn announce(&mut self, graph: &Graph, epochs: u64, out: Output) -> Result<()> {
+        if epochs > 0 && !out.quiet {
+            let seconds = self.estimate(graph, epochs)?.as_secs().max(1);
+            let time = humantime::format_duration(Duration::from_secs(seconds));
+            out.note(format!("{epochs} epochs of training in all: about {time} on this machine"));
+        }
+        Ok(())
     }
 
     /// Accuracy of every layer pruned alone, on at most `samples` validation images.

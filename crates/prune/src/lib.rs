@@ -17,8 +17,7 @@
 //!
 //! let config = TrainConfig { epochs: 1, batch_size: 16, ..TrainConfig::default() };
 //! let mut net = Net::new(&graph, &device)?;
-//! let plan = Plan { phase: "train", config: &config, masks: &Masks::default(), frozen: &[], dropout: &[], policy: None };
-//! train(&mut net, plan, &mut run)?;
+//! train(&mut net, Plan::new("train", &config, &Masks::default()), &mut run)?;
 //! let prune = PruneConfig { sparsity: Some(0.9), retrain: Retrain { epochs: 1, ..Retrain::default() }, ..PruneConfig::default() };
 //! let pruned = prune_and_retrain(&net.to_graph()?, &config, &prune, &device, &mut run)?;
 //! assert_eq!(pruned.masks.kept(), (pruned.masks.prunable() as f64 * 0.1).round() as usize);
@@ -48,6 +47,7 @@ mod layers;
 mod loss;
 mod lower;
 mod masks;
+pub mod methods;
 mod net;
 pub mod optim;
 mod pipeline;
@@ -69,5 +69,5 @@ pub use layers::{Layer, LayerKind, PrunableSet, layers, prunable_layers};
 pub use loss::cross_entropy;
 pub use masks::{MaskError, Masks, top_k};
 pub use net::{Mode, Net, Param};
-pub use pipeline::{LayerRow, PruneOutcome, RoundRow, prune_and_retrain, prune_only};
+pub use pipeline::{LayerRow, PruneOutcome, RoundRow, prune_and_retrain, prune_from, prune_only};
 pub use snapshot::values;

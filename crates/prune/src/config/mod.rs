@@ -4,7 +4,7 @@ mod name_or_table;
 mod prune;
 mod train;
 
-pub use prune::{Groups, PruneConfig, Regulariser, Retrain};
+pub use prune::{Groups, PruneConfig, Regulariser, Retrain, Start};
 pub use train::{AugmentConfig, ClassWeights, LearningRateSchedule, OptimizerConfig, SelectBy, TrainConfig};
 
 /// A value in a recipe that cannot be used.

@@ -12,6 +12,8 @@ use crate::score::ScoreConfig;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PruneConfig {
+    /// Which network the pruning starts from.
+    pub start: Start,
     /// Which weights matter: `"magnitude"`, `"random"`, or a table with settings.
     #[serde(deserialize_with = "name_or_table::read")]
     pub score: ScoreConfig,
@@ -40,6 +42,17 @@ pub struct PruneConfig {
     pub groups: Groups,
     /// Largest loss of validation accuracy, in percentage points; a round that loses more is undone and ends the pruning.
     pub error_budget_points: Option<f64>,
+}
+
+/// Which network the pruning starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Start {
+    /// A trained one: removal, then the training of [`Retrain`].
+    #[default]
+    Trained,
+    /// One with initial weights: removal, then the whole `[train]` budget under the masks; [`Retrain`] does not matter.
+    Fresh,
 }
 
 /// Which layers are pruned and retrained together.
@@ -96,6 +109,7 @@ impl Default for Retrain {
 impl Default for PruneConfig {
     fn default() -> Self {
         PruneConfig {
+            start: Start::Trained,
             score: ScoreConfig::default(),
             sparsity: None,
             distribution: Distribution::default(),
@@ -139,6 +153,20 @@ impl PruneConfig {
         self.sparsity.map_or(0.1, |s| 1.0 - s)
     }
 
+    /// The training under the masks: all of `train` from fresh weights, else what [`PruneConfig::retrain`] makes of it.
+    pub fn training(&self, train: &TrainConfig) -> TrainConfig {
+        match self.start {
+            Start::Fresh => train.clone(),
+            Start::Trained => self.retrain.train_config(train),
+        }
+    }
+
+    /// Epochs of [`PruneConfig::training`] over all rounds and groups; groups without layers are counted too.
+    pub fn training_epochs(&self, train: &TrainConfig) -> u64 {
+        let groups = if self.groups == Groups::Alternate { 2 } else { 1 };
+        self.training(train).epochs * self.schedule.rounds(1.0, 1.0).len() as u64 * groups
+    }
+
     /// Which layers take part.
     pub fn prunable_set(&self) -> PrunableSet {
         PrunableSet { first: self.prune_first, last: self.prune_last, depthwise: self.prune_depthwise }
@@ -169,9 +197,24 @@ impl PruneConfig {
         }
         self.score.check()?;
         self.schedule.check()?;
-        let ramp = matches!(self.schedule, Schedule::Cubic { .. });
+        let (ramp, fresh) = (matches!(self.schedule, Schedule::Cubic { .. }), self.start == Start::Fresh);
+        if fresh {
+            let rounds = matches!(self.schedule, Schedule::Iterative { .. });
+            require(!rounds, "schedule", || {
+                "iterative retrains after each round: it needs start = \"trained\"".into()
+            })?;
+            require(self.groups == Groups::All, "groups", || {
+                "alternate retrains: it needs start = \"trained\"".into()
+            })?;
+            let budget = self.error_budget_points.is_none();
+            require(budget, "error_budget_points", || {
+                "it compares with a trained network: start = \"trained\"".into()
+            })?;
+        }
         require(!ramp || self.groups == Groups::All, "groups", || "alternate needs rounds, not a cubic ramp".into())?;
-        require(!ramp || self.retrain.epochs > 0, "retrain.epochs", || "a cubic ramp prunes while it trains".into())?;
+        require(!ramp || fresh || self.retrain.epochs > 0, "retrain.epochs", || {
+            "a cubic ramp prunes while it trains".into()
+        })?;
         let factor = self.retrain.learning_rate_factor;
         let fine = is_amount(factor) && factor > 0.0;
         require(fine, "retrain.learning_rate_factor", || format!("expected more than 0, found {factor}"))?;

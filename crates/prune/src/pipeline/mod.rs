@@ -11,7 +11,7 @@ use sentei_report::record::EpochRow;
 use serde::{Deserialize, Serialize};
 
 use crate::Net;
-use crate::config::{Groups, PruneConfig, TrainConfig};
+use crate::config::{Groups, PruneConfig, Start, TrainConfig};
 use crate::layers::{Layer, LayerKind, layers, prunable_layers};
 use crate::masks::{MaskError, Masks};
 use crate::score::Pruner;
@@ -74,9 +74,11 @@ pub struct PruneOutcome {
     pub dense_accuracy: Option<f64>,
 }
 
-/// Prunes `graph` as `prune` says and retrains what is left from its current values.
+/// Prunes `graph` as `prune` says and trains what is left from its current values.
 ///
-/// * `train`: the training that made the graph; retraining takes it over but for [`crate::config::Retrain`].
+/// * `graph`: trained, or with initial weights when `prune` starts fresh.
+/// * `train`: the training that makes a dense network of this kind; retraining takes it over but for
+///   [`crate::config::Retrain`], sparse training from fresh weights takes all of it.
 /// * `run.checkpoint`: with `resume`, the pruning goes on after its last epoch and ends in the same bytes.
 ///
 /// # Errors
@@ -99,6 +101,27 @@ pub fn prune_and_retrain(
     let mut net = Net::new(graph, device)?;
     let stages = stages(graph, &prunable, prune)?;
     Rounds::new(&mut net, train, prune, &prunable, run)?.run(&stages)
+}
+
+/// Prunes one of two graphs, as [`PruneConfig::start`] says: `fresh` has initial weights, `trained` those after training.
+///
+/// See [`prune_and_retrain`].
+///
+/// # Errors
+/// [`TrainError::NoTrainedParent`] when the configuration starts from a trained network and there is none.
+pub fn prune_from(
+    fresh: &Graph,
+    trained: Option<&Graph>,
+    train: &TrainConfig,
+    prune: &PruneConfig,
+    device: &Device,
+    run: &mut Run,
+) -> Result<PruneOutcome, TrainError> {
+    let graph = match prune.start {
+        Start::Fresh => fresh,
+        Start::Trained => trained.ok_or(TrainError::NoTrainedParent)?,
+    };
+    prune_and_retrain(graph, train, prune, device, run)
 }
 
 /// Prunes `graph` in one go to the final density, without data and without retraining.

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::{LayerRow, PruneOutcome, RoundRow, Stage};
 use crate::Net;
 use crate::checkpoint::{Checkpoint, CheckpointError, Checkpointing};
-use crate::config::{PruneConfig, SelectBy, TrainConfig};
+use crate::config::{PruneConfig, SelectBy, Start, TrainConfig};
 use crate::dropout::dropout_rules;
 use crate::layers::Layer;
 use crate::masks::Masks;
@@ -57,7 +57,7 @@ impl<'a, 'r> Rounds<'a, 'r> {
                 "train": train, "prune": prune, "data": run.data.manifest_sha256(), "start": fingerprint(net, &masks)?,
             }),
         };
-        let train = prune.retrain.train_config(train);
+        let train = prune.training(train);
         let mut rounds = Rounds { net, train, prune, prunable, run, identity, masks, record: Record::default() };
         if !rounds.resume()? {
             rounds.record.dense_accuracy = rounds.accuracy()?;
@@ -89,7 +89,10 @@ impl<'a, 'r> Rounds<'a, 'r> {
             seed: self.train.seed,
             ..Pruner::new(&stage.layers, &*score, &self.prune.distribution)
         };
-        let phase = format!("prune round {} ({})", stage.round, stage.group);
+        let phase = match self.prune.start {
+            Start::Trained => format!("prune round {} ({})", stage.round, stage.group),
+            Start::Fresh => "train sparse".to_string(),
+        };
         let ramp = self.ramp(stage).map(|(ramp, every_steps)| Gradual { ramp, every_steps, pruner: &pruner });
         if ramp.is_none() {
             self.masks = pruner.masks(self.net, &self.masks, stage.density.unwrap_or(1.0))?;
@@ -101,14 +104,8 @@ impl<'a, 'r> Rounds<'a, 'r> {
         let dropout = if self.prune.adjust_dropout { dropout_rules(self.net.graph()) } else { Vec::new() };
         if self.train.epochs > 0 {
             let policy = ramp.as_ref().map(|r| r as &dyn MaskPolicy);
-            let plan = Plan {
-                phase: &phase,
-                config: &self.train,
-                masks: &self.masks,
-                frozen: &stage.frozen,
-                dropout: &dropout,
-                policy,
-            };
+            let plan = Plan::new(&phase, &self.train, &self.masks);
+            let plan = Plan { frozen: &stage.frozen, dropout: &dropout, policy, ..plan };
             let trained = retrain(self.net, plan, self.run)?;
             self.record.epochs.extend(trained.rows);
             self.masks = trained.masks;

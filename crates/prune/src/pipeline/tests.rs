@@ -25,8 +25,7 @@ fn trained(graph: &Graph) -> Graph {
     let mut net = Net::new(graph, &Device::Cpu).unwrap();
     let config = train_config();
     let masks = Masks::default();
-    let plan = Plan { phase: "train", config: &config, masks: &masks, frozen: &[], dropout: &[], policy: None };
-    Harness::new().with_run(|run| train(&mut net, plan, run)).unwrap();
+    Harness::new().with_run(|run| train(&mut net, Plan::new("train", &config, &masks), run)).unwrap();
     net.to_graph().unwrap()
 }
 

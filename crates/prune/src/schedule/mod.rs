@@ -37,20 +37,30 @@ pub enum Schedule {
     },
 }
 
+const ROUNDS: u32 = 3;
+const START: f64 = 0.1;
+const END: f64 = 0.75;
+const EVERY_STEPS: u64 = 100;
+
 fn rounds() -> u32 {
-    3
+    ROUNDS
 }
 fn start() -> f64 {
-    0.1
+    START
 }
 fn end() -> f64 {
-    0.75
+    END
 }
 fn every_steps() -> u64 {
-    100
+    EVERY_STEPS
 }
 
 impl Schedule {
+    /// Rounds with the default settings.
+    pub const ITERATIVE: Schedule = Schedule::Iterative { rounds: ROUNDS };
+    /// A cubic ramp with the default settings.
+    pub const CUBIC: Schedule = Schedule::Cubic { start: START, end: END, every_steps: EVERY_STEPS };
+
     /// Density after each round, on the way from `from` to `to`; a cubic ramp counts as one round.
     ///
     /// Rounds are geometric: each keeps the same fraction of what the one before left. The last is `to` exactly.

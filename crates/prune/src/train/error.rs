@@ -68,6 +68,11 @@ pub enum TrainError {
     /// No layer is left to prune.
     #[error("no layer is prunable; see prune_first, prune_last and prune_depthwise")]
     NothingPrunable,
+    /// A method that prunes a trained network got none.
+    #[error(
+        "this method prunes a trained network and there is none; train one first, or choose a method that starts fresh"
+    )]
+    NoTrainedParent,
     /// [`crate::train::Stop`] was asked for.
     #[error("{phase}: stopped in epoch {epoch} after step {step}; run again with --resume to go on")]
     Stopped {

@@ -1,6 +1,7 @@
 //! The training loop. The state of a run is a function of configuration, data, seed and step: no hidden random state,
 //! no clock, so a run that was killed resumes from its last epoch to the same bytes.
 
+mod duration;
 mod error;
 mod learning_rate;
 mod progress;
@@ -23,6 +24,7 @@ use crate::optim::Optimizer;
 use crate::schedule::{MaskPolicy, StepView};
 use crate::{Mode, Net};
 
+pub use duration::epoch_duration;
 pub use error::TrainError;
 pub use learning_rate::LearningRate;
 pub use stop::Stop;
@@ -59,6 +61,13 @@ pub struct Plan<'a> {
     pub dropout: &'a [DropoutRule],
     /// Changes the masks on the way.
     pub policy: Option<&'a dyn MaskPolicy>,
+}
+
+impl<'a> Plan<'a> {
+    /// A training under `masks` with nothing else to it.
+    pub fn new(phase: &'a str, config: &'a TrainConfig, masks: &'a Masks) -> Self {
+        Plan { phase, config, masks, frozen: &[], dropout: &[], policy: None }
+    }
 }
 
 /// What a training led to. The network holds the weights of `best_epoch`.

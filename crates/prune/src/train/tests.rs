@@ -31,13 +31,13 @@ fn ramp_run(
     let ramp = Gradual { ramp: Cubic { from: 0.0, to: 0.8, start: 5, span: 25 }, every_steps: 4, pruner: &pruner };
     let masks = Masks::dense(&layers);
     let dropout = crate::dropout::dropout_rules(graph);
-    let plan = Plan { phase: "ramp", config, masks: &masks, frozen: &[], dropout: &dropout, policy: Some(&ramp) };
+    let plan = Plan { dropout: &dropout, policy: Some(&ramp), ..Plan::new("ramp", config, &masks) };
     let trained = harness.with_run(|run| train(&mut net, plan, run))?;
     Ok((bits(&net.to_graph()?), trained))
 }
 
 fn plain<'a>(config: &'a TrainConfig, masks: &'a Masks) -> Plan<'a> {
-    Plan { phase: "train", config, masks, frozen: &[], dropout: &[], policy: None }
+    Plan::new("train", config, masks)
 }
 
 #[test]
