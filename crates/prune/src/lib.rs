@@ -34,6 +34,7 @@
 //! - Exactly as many weights are kept as asked for, ties included, and no layer is ever emptied.
 //! - Never another device than the one asked for.
 
+pub mod ablation;
 mod batch_norm;
 mod checkpoint;
 pub mod config;
@@ -55,6 +56,7 @@ pub mod schedule;
 pub mod score;
 pub mod sensitivity;
 mod snapshot;
+pub mod survivors;
 #[cfg(test)]
 mod testing;
 pub mod train;
