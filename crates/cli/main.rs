@@ -30,6 +30,8 @@ mod progress;
 #[cfg(feature = "prune")]
 mod prune;
 #[cfg(feature = "prune")]
+mod prune_blocks;
+#[cfg(feature = "prune")]
 mod recipe;
 #[cfg(feature = "prune")]
 mod record;

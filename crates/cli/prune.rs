@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::exit::usage;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::prune_blocks::{self, BlockArgs};
 use crate::recipe::RecipeArgs;
 use crate::training::Workbench;
 use crate::{files, models};
@@ -40,6 +41,8 @@ pub struct Args {
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<u64>,
     #[command(flatten)]
+    blocks: BlockArgs,
+    #[command(flatten)]
     recipe: RecipeArgs,
     /// Where to write the pruned model
     #[arg(long, short, value_name = "ONNX")]
@@ -52,6 +55,10 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
+    if args.method == prune_blocks::METHOD {
+        return prune_blocks::surgery(&args.input, &args.blocks, &args.output, out);
+    }
+    args.blocks.refuse_for(&args.method)?;
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
     recipe.prune.score = score(&args.method)?;

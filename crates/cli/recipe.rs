@@ -107,8 +107,8 @@ pub struct RecipeArgs {
 /// Flags of verbs that train a dense network.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
-    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, lenet5, resnet8, resnet20, resnet56, vgg16,
-    /// mobilenet) or an ONNX file to start from
+    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, lenet5, resnet8, resnet20, resnet56, resnet110,
+    /// resnet50, vgg16, mobilenet) or an ONNX file to start from
     #[arg(long, value_name = "NAME|ONNX")]
     pub model: Option<String>,
     /// Epochs of dense training; `shrink` takes an ONNX model as trained unless this is given

@@ -79,6 +79,8 @@ const ARCHITECTURES: &[(&str, &str, Build)] = &[
     ("resnet8", "CIFAR ResNet with one block per stage (He et al. 2016)", resnet::resnet8),
     ("resnet20", "CIFAR ResNet with three blocks per stage (He et al. 2016)", resnet::resnet20),
     ("resnet56", "CIFAR ResNet with nine blocks per stage (He et al. 2016)", resnet::resnet56),
+    ("resnet110", "CIFAR ResNet with eighteen blocks per stage (He et al. 2016)", resnet::resnet110),
+    ("resnet50", "ImageNet ResNet-50 with bottleneck blocks (He et al. 2016)", resnet::resnet50),
     ("vgg16", "VGG-16 with batch norm and one classifier layer, CIFAR form", vgg::vgg16),
     ("mobilenet", "MobileNetV1 at width 0.25 (Howard et al. 2017)", mobilenet::mobilenet_quarter),
 ];

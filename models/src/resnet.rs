@@ -1,7 +1,7 @@
 //! CIFAR ResNets (He et al. 2016, section 4.2) with parameter-free option-A shortcuts:
-//! every second pixel, missing channels filled with zeros.
+//! every second pixel, missing channels filled with zeros. And ResNet-50, with bottlenecks and projections.
 
-use sentei_graph::ops::{Add, Flatten, GlobalAveragePool, Pad, Relu, Slice};
+use sentei_graph::ops::{Add, Flatten, GlobalAveragePool, MaxPool, Pad, Relu, Slice};
 use sentei_graph::{Graph, GraphError};
 
 use crate::{Builder, Spec};
@@ -16,6 +16,43 @@ pub(crate) fn resnet20(spec: &Spec) -> Result<Graph, GraphError> {
 
 pub(crate) fn resnet56(spec: &Spec) -> Result<Graph, GraphError> {
     resnet(spec, 9)
+}
+
+pub(crate) fn resnet110(spec: &Spec) -> Result<Graph, GraphError> {
+    resnet(spec, 18)
+}
+
+/// The stride of a stage stands in the 3x3 convolution of its first block, as torchvision has it.
+pub(crate) fn resnet50(spec: &Spec) -> Result<Graph, GraphError> {
+    let mut net = Builder::new(spec)?;
+    net.conv_bn_relu("stem", 64, 7, 2, 1)?;
+    let pool = MaxPool { kernel: [3, 3], stride: [2, 2], pads: [1; 4], ..MaxPool::default() };
+    net.node("stem.pool", pool, &[])?;
+    for (stage, (width, blocks)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
+        for block in 0..blocks {
+            let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+            bottleneck(&mut net, &format!("s{}b{}", stage + 1, block + 1), width, stride)?;
+        }
+    }
+    net.node("pool", GlobalAveragePool, &[])?.node("features", Flatten { axis: 1 }, &[])?;
+    net.linear("logits", 2048, spec.classes)?;
+    Ok(net.finish())
+}
+
+fn bottleneck(net: &mut Builder, name: &str, width: usize, stride: usize) -> Result<(), GraphError> {
+    let (start, channels) = (net.at, net.channels());
+    net.conv_bn_relu(&format!("{name}.conv1"), width, 1, 1, 1)?;
+    net.conv_bn_relu(&format!("{name}.conv2"), width, 3, stride, 1)?;
+    net.conv(&format!("{name}.conv3"), 4 * width, 1, 1, 1)?.batch_norm(&format!("{name}.conv3.bn"))?;
+    let branch = net.at;
+    net.branch_from(start, channels);
+    if channels != 4 * width {
+        net.conv(&format!("{name}.project"), 4 * width, 1, stride, 1)?.batch_norm(&format!("{name}.project.bn"))?;
+    }
+    let shortcut = net.at;
+    net.branch_from(branch, 4 * width);
+    net.node(&format!("{name}.add"), Add, &[shortcut])?.node(&format!("{name}.relu"), Relu, &[])?;
+    Ok(())
 }
 
 fn resnet(spec: &Spec, blocks: usize) -> Result<Graph, GraphError> {

@@ -8,6 +8,8 @@ use sentei_convert::{
     import, inspect,
 };
 use sentei_graph::Tensor;
+use sentei_graph::blocks::blocks;
+use sentei_graph::passes::remove_blocks;
 
 /// An ONNX tensor file, as far as these tests read it.
 #[derive(Clone, PartialEq, Message)]
@@ -158,4 +160,16 @@ fn all_unsupported_operators_are_listed_at_once() {
     let names: Vec<&str> = ops.iter().map(|o| o.op.as_str()).collect();
     assert_eq!(names, ["DequantizeLinear", "QuantizeLinear"]);
     assert_eq!(ops[1].count, 15);
+}
+
+#[test]
+fn sr_init_oracle_6_the_imported_resnet56_loses_the_papers_blocks_to_the_last_parameter() {
+    let Some(folder) = models() else { return };
+    let bytes = std::fs::read(folder.join("cifar_resnet56").join("model.onnx")).unwrap();
+    let graph = import(&bytes, &ImportOptions::default()).unwrap();
+    assert_eq!(blocks(&graph).unwrap().len(), 27);
+    let small = remove_blocks(graph, &[1, 8, 17, 19, 21, 22, 23, 24, 25, 26]).unwrap().graph;
+    let bytes = export(&small, ExportOptions { dynamic_batch: true }).unwrap();
+    let found = inspect(&bytes, &ImportOptions::default()).unwrap();
+    assert_eq!((found.params, found.dense_macs), (307_226, Some(78_299_776)));
 }

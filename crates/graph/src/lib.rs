@@ -36,6 +36,7 @@
 //! - Zeros of a weight stay `+0` through every rewrite: the zero pattern is the pruning mask.
 //! - Nothing is random without a seed; text without values gives the same numbers on every machine.
 
+pub mod blocks;
 mod graph;
 mod mask;
 pub mod ops;

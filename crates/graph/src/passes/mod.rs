@@ -14,6 +14,7 @@ mod matmul_to_gemm;
 mod patch;
 #[cfg(test)]
 mod random;
+mod remove_blocks;
 #[cfg(test)]
 mod testing;
 mod tidy;
@@ -29,6 +30,7 @@ pub use fuse_scale::FuseScale;
 pub use fuse_silu::FuseSilu;
 pub use matmul_to_gemm::MatMulToGemm;
 pub use patch::Patch;
+pub use remove_blocks::{BlockError, RemoveBlocks, remove_blocks};
 pub use tidy::tidy;
 
 use crate::{Graph, GraphError, NodeId};
