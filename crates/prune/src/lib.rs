@@ -45,6 +45,7 @@ mod dropout;
 mod error;
 mod evaluate;
 mod layers;
+pub mod limit;
 mod loss;
 mod lower;
 mod masks;
