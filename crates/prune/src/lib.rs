@@ -24,7 +24,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A method of a paper is [`score`] x [`distribution`] x [`schedule`]; a new one is at most one new file in one of them.
+//! A method of a paper is [`score`] x [`distribution`] x [`schedule`] x [`parameterisation`]; a new one is at most one new file in one of them.
 //!
 //! # Invariants
 //! - No files but checkpoints, no ONNX, no engines, no terminal; progress leaves as events.
@@ -52,10 +52,12 @@ mod masks;
 pub mod methods;
 mod net;
 pub mod optim;
+pub mod parameterisation;
 mod pipeline;
 pub mod schedule;
 pub mod score;
 pub mod sensitivity;
+mod signs;
 mod snapshot;
 pub mod survivors;
 #[cfg(test)]
@@ -73,4 +75,5 @@ pub use loss::cross_entropy;
 pub use masks::{MaskError, Masks, top_k};
 pub use net::{Mode, Net, Param};
 pub use pipeline::{LayerRow, PruneOutcome, RoundRow, prune_and_retrain, prune_from, prune_only};
+pub use signs::{LayerSigns, SignRow};
 pub use snapshot::values;

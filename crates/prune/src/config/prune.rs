@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, LearningRateSchedule, TrainConfig, is_amount, name_or_table, require};
 use crate::distribution::{Collapse, Distribution};
 use crate::layers::PrunableSet;
+use crate::parameterisation::Parameterisation;
 use crate::schedule::Schedule;
 use crate::score::ScoreConfig;
 
@@ -28,6 +29,9 @@ pub struct PruneConfig {
     /// When weights are removed: `"one_shot"`, `"iterative"` or `"cubic"`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub schedule: Schedule,
+    /// What the optimiser moves in place of the weights: `"plain"`, `"sign_in"` or `"ham"`.
+    #[serde(deserialize_with = "name_or_table::read")]
+    pub parameterisation: Parameterisation,
     /// Training after each removal; survivors keep their values.
     pub retrain: Retrain,
     /// Whether the first layer is pruned too.
@@ -115,6 +119,7 @@ impl Default for PruneConfig {
             distribution: Distribution::default(),
             collapse: Collapse::default(),
             schedule: Schedule::default(),
+            parameterisation: Parameterisation::Plain,
             retrain: Retrain::default(),
             prune_first: true,
             prune_last: true,
@@ -197,6 +202,7 @@ impl PruneConfig {
         }
         self.score.check()?;
         self.schedule.check()?;
+        self.parameterisation.check()?;
         let (ramp, fresh) = (matches!(self.schedule, Schedule::Cubic { .. }), self.start == Start::Fresh);
         if fresh {
             let rounds = matches!(self.schedule, Schedule::Iterative { .. });

@@ -5,6 +5,7 @@
 use rayon::prelude::*;
 
 use super::Step;
+use super::factored::Rule;
 use super::sgd::{CHUNK, sign};
 
 #[derive(Clone, Copy, Debug)]
@@ -66,5 +67,24 @@ impl AdamW {
         let v = self.beta2 * v + (1.0 - self.beta2) * g * g;
         let decayed = w * (1.0 - learning_rate * weight_decay);
         (decayed - self.size * m / (v.sqrt() * self.root + self.eps), m, v)
+    }
+}
+
+impl Rule for AdamW {
+    fn with(self, step: Step) -> Self {
+        AdamW { step, ..self }
+    }
+
+    fn step(&self) -> Step {
+        self.step
+    }
+
+    fn couples_decay(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn one(&self, x: f32, g: f32, first: f32, second: f32) -> (f32, f32, f32) {
+        self.element(x, g, first, second)
     }
 }

@@ -25,11 +25,16 @@ pub(super) fn update(
 
 /// Writes `+0.0` to the masked values of `var`.
 pub(super) fn apply_mask(var: &Var, keep: &Mask) -> std::result::Result<(), PruneError> {
+    edit(var, |weights| keep.apply(weights))
+}
+
+/// Calls `body` once with the values of `var`, to be changed.
+pub(super) fn edit(var: &Var, body: impl FnOnce(&mut [f32])) -> std::result::Result<(), PruneError> {
     if var.device().is_cpu() {
-        return Ok(var.inplace_op1(&ApplyMask(keep))?);
+        return Ok(var.inplace_op1(&Edit(RefCell::new(Some(body))))?);
     }
     let mut weights = var.flatten_all()?.to_vec1::<f32>()?;
-    keep.apply(&mut weights);
+    body(&mut weights);
     Ok(var.set(&Tensor::from_vec(weights, var.shape(), var.device())?)?)
 }
 
@@ -55,15 +60,17 @@ impl<F: FnOnce(&mut [f32], &[f32])> InplaceOp2 for Update<F> {
     }
 }
 
-struct ApplyMask<'a>(&'a Mask);
+/// As [`Update`], without a gradient.
+struct Edit<F>(RefCell<Option<F>>);
 
-impl InplaceOp1 for ApplyMask<'_> {
+impl<F: FnOnce(&mut [f32])> InplaceOp1 for Edit<F> {
     fn name(&self) -> &'static str {
-        "apply-mask"
+        "optimiser-edit"
     }
 
     fn cpu_fwd(&self, weights: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        self.0.apply(floats(weights, layout)?);
+        let body = self.0.borrow_mut().take().expect("an operation runs once");
+        body(floats(weights, layout)?);
         Ok(())
     }
 }

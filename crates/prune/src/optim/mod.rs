@@ -5,6 +5,7 @@
 //! number of threads.
 
 mod adamw;
+mod factored;
 mod in_place;
 mod sgd;
 
@@ -16,6 +17,9 @@ use crate::PruneError;
 use crate::config::{OptimizerConfig, TrainConfig};
 use crate::masks::Masks;
 use crate::net::Param;
+use crate::parameterisation::{Alpha, FactorDecay, Parameterisation, calibrate};
+
+use factored::Factors;
 
 /// What an update does to one parameter, besides the gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,10 +34,13 @@ struct Step {
 pub(crate) struct Slot {
     /// Name of the parameter.
     pub name: String,
-    /// Momentum, or first moment.
+    /// Momentum, or first moment; that of the first factor under Sign-In.
     pub first: Vec<f32>,
     /// Second moment; empty for SGD.
     pub second: Vec<f32>,
+    /// What is trained in place of the parameter, under Sign-In.
+    pub factors: Option<Factors>,
+    is_weight: bool,
     keep: Option<Mask>,
     decays: bool,
     frozen: bool,
@@ -44,12 +51,16 @@ pub(crate) struct Slot {
 pub(crate) struct Counters {
     /// Updates made so far.
     pub updates: u64,
+    /// HAM's strength once it is known; as bits, because JSON numbers may lose the last one.
+    pub ham_alpha: Option<u64>,
 }
 
 /// SGD with momentum, or AdamW, over the parameters of one network.
 #[derive(Clone, Debug)]
 pub struct Optimizer {
     rule: OptimizerConfig,
+    parameterisation: Parameterisation,
+    peak_learning_rate: f64,
     weight_decay: f32,
     l1: f32,
     counters: Counters,
@@ -64,17 +75,61 @@ impl Optimizer {
             name: p.name.clone(),
             first: vec![0.0; p.var.elem_count()],
             second: vec![0.0; if two { p.var.elem_count() } else { 0 }],
+            factors: None,
+            is_weight: p.role == sentei_graph::Role::Weight,
             keep: None,
             decays: config.decay_bias_and_norm || p.role == sentei_graph::Role::Weight,
             frozen: false,
         };
         Optimizer {
             rule: config.optimizer,
+            parameterisation: Parameterisation::Plain,
+            peak_learning_rate: config.learning_rate,
             weight_decay: config.weight_decay as f32,
             l1: config.l1 as f32,
-            counters: Counters { updates: 0 },
+            counters: Counters { updates: 0, ham_alpha: None },
             slots: params.iter().map(slot).collect(),
         }
+    }
+
+    /// Trains the weights of convolutions and linear layers as `how` says from now on, frozen ones excepted.
+    ///
+    /// Under Sign-In each weight becomes the product of its factors, which differs from it by rounding.
+    ///
+    /// # Errors
+    /// [`PruneError`] when a weight cannot be read or written.
+    pub fn parameterise(&mut self, how: Parameterisation, params: &[Param]) -> Result<(), PruneError> {
+        self.parameterisation = how;
+        for (slot, param) in self.slots.iter_mut().zip(params) {
+            slot.factors = None;
+            let Parameterisation::SignIn(settings) = how else { continue };
+            if slot.is_weight && !slot.frozen {
+                in_place::edit(&param.var, |theta| {
+                    let factors = Factors::of(theta, settings.beta, !slot.second.is_empty());
+                    factors.merge(theta);
+                    slot.factors = Some(factors);
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is due before `epoch` (from 0) of `epochs`: Sign-In balances its factors anew in some of them.
+    ///
+    /// # Errors
+    /// [`PruneError`] when a weight cannot be written.
+    pub fn start_epoch(&mut self, params: &[Param], epoch: u64, epochs: u64) -> Result<(), PruneError> {
+        let Parameterisation::SignIn(settings) = self.parameterisation else { return Ok(()) };
+        if !settings.resets_before(epoch, epochs) {
+            return Ok(());
+        }
+        for (slot, param) in self.slots.iter_mut().zip(params) {
+            slot.reset_factors(&settings);
+            if let Some(factors) = &slot.factors {
+                in_place::edit(&param.var, |theta| factors.merge(theta))?;
+            }
+        }
+        Ok(())
     }
 
     /// Enforces `masks` from now on: masked weights and their state become `+0.0`. A weight that returns starts from 0
@@ -84,7 +139,10 @@ impl Optimizer {
     /// [`PruneError`] when a weight cannot be read or written.
     pub fn set_masks(&mut self, params: &[Param], masks: &Masks) -> Result<(), PruneError> {
         for (slot, param) in self.slots.iter_mut().zip(params) {
-            slot.keep = masks.get(&slot.name).cloned();
+            let before = std::mem::replace(&mut slot.keep, masks.get(&slot.name).cloned());
+            if let Parameterisation::SignIn(settings) = self.parameterisation {
+                slot.mask_factors(before.as_ref(), settings.beta);
+            }
             let Some(keep) = &slot.keep else { continue };
             keep.apply(&mut slot.first);
             if !slot.second.is_empty() {
@@ -111,6 +169,11 @@ impl Optimizer {
     /// [`PruneError`] when a gradient cannot be read or a weight not be written.
     pub fn step(&mut self, params: &[Param], grads: &GradStore, learning_rate: f64) -> Result<(), PruneError> {
         self.counters.updates += 1;
+        let ham_alpha = self.ham_alpha(params, grads)?;
+        let decay = match self.parameterisation {
+            Parameterisation::SignIn(settings) => settings.decay,
+            _ => FactorDecay::default(),
+        };
         for (slot, param) in self.slots.iter_mut().zip(params) {
             let Some(grad) = grads.get(param.var.as_tensor()) else { continue };
             if slot.frozen {
@@ -119,20 +182,48 @@ impl Optimizer {
             let (weight_decay, l1) = if slot.decays { (self.weight_decay, self.l1) } else { (0.0, 0.0) };
             let step = Step { learning_rate: learning_rate as f32, weight_decay, l1 };
             let keep = slot.keep.as_ref().map(Mask::bits);
-            match self.rule {
+            let (first, second) = (&mut slot.first, &mut slot.second);
+            in_place::update(&param.var, grad, |w, g| match self.rule {
                 OptimizerConfig::Sgd { momentum, nesterov } => {
                     let sgd = sgd::Sgd { step, momentum: momentum as f32, nesterov };
-                    in_place::update(&param.var, grad, |w, g| sgd.update(w, g, &mut slot.first, keep))?;
+                    match &mut slot.factors {
+                        None => sgd.update(w, g, first, keep),
+                        Some(factors) => factored::update(sgd, decay, (first, second, factors), w, g, keep),
+                    }
                 }
                 OptimizerConfig::AdamW { beta1, beta2, eps } => {
                     let adamw = adamw::AdamW::new(step, [beta1, beta2], eps, self.counters.updates);
-                    in_place::update(&param.var, grad, |w, g| {
-                        adamw.update(w, g, &mut slot.first, &mut slot.second, keep);
-                    })?;
+                    match &mut slot.factors {
+                        None => adamw.update(w, g, first, second, keep),
+                        Some(factors) => factored::update(adamw, decay, (first, second, factors), w, g, keep),
+                    }
                 }
+            })?;
+            if let (Parameterisation::Ham(ham), Some(alpha), true) = (self.parameterisation, ham_alpha, slot.is_weight)
+            {
+                in_place::update(&param.var, grad, |w, g| ham.half_step(w, g, learning_rate, alpha))?;
             }
         }
         Ok(())
+    }
+
+    /// The strength of HAM, found at the first step that has gradients; `None` without HAM.
+    fn ham_alpha(&mut self, params: &[Param], grads: &GradStore) -> Result<Option<f64>, PruneError> {
+        let Parameterisation::Ham(ham) = self.parameterisation else { return Ok(None) };
+        if let Alpha::Fixed(alpha) = ham.alpha {
+            return Ok(Some(alpha));
+        }
+        if self.counters.ham_alpha.is_none() {
+            let mut magnitudes = Vec::new();
+            for (slot, param) in self.slots.iter().zip(params).filter(|(s, _)| s.is_weight && !s.frozen) {
+                let Some(grad) = grads.get(param.var.as_tensor()) else { continue };
+                let grad = grad.flatten_all()?.to_vec1::<f32>()?;
+                let kept = |i: usize| slot.keep.as_ref().is_none_or(|mask| mask.bits()[i]);
+                magnitudes.extend((0..grad.len()).filter(|i| kept(*i)).map(|i| grad[i].abs()));
+            }
+            self.counters.ham_alpha = calibrate(magnitudes, self.peak_learning_rate).map(f64::to_bits);
+        }
+        Ok(self.counters.ham_alpha.map(f64::from_bits))
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
@@ -143,17 +234,45 @@ impl Optimizer {
         self.counters
     }
 
-    /// Takes over saved state; slots must be those of the same parameters.
-    pub(crate) fn load(&mut self, counters: Counters, state: impl Fn(&str) -> Option<(Vec<f32>, Vec<f32>)>) -> bool {
+    /// Takes over saved state, by group and parameter; slots must be those of the same parameters, parameterised alike.
+    pub(crate) fn load(&mut self, counters: Counters, state: impl Fn(&str, &str) -> Option<Vec<f32>>) -> bool {
         self.counters = counters;
         self.slots.iter_mut().all(|slot| {
-            let Some((first, second)) = state(&slot.name) else { return false };
-            let fits = (first.len(), second.len()) == (slot.first.len(), slot.second.len());
-            (slot.first, slot.second) = (first, second);
-            fits
+            let name = slot.name.clone();
+            slot.state_mut().into_iter().all(|(group, values)| match state(group, &name) {
+                Some(saved) if saved.len() == values.len() => {
+                    *values = saved;
+                    true
+                }
+                _ => false,
+            })
         })
     }
 }
 
+impl Slot {
+    /// Everything that a checkpoint keeps, by group.
+    pub(crate) fn state_mut(&mut self) -> Vec<(&'static str, &mut Vec<f32>)> {
+        let mut state = vec![("first_moment", &mut self.first), ("second_moment", &mut self.second)];
+        if let Some(Factors { m, w, first, second }) = &mut self.factors {
+            state.extend([("factor_m", m), ("factor_w", w)]);
+            state.extend([("factor_first_moment", first), ("factor_second_moment", second)]);
+        }
+        state
+    }
+
+    /// As [`Slot::state_mut`], to be read.
+    pub(crate) fn state(&self) -> Vec<(&'static str, &Vec<f32>)> {
+        let mut state = vec![("first_moment", &self.first), ("second_moment", &self.second)];
+        if let Some(Factors { m, w, first, second }) = &self.factors {
+            state.extend([("factor_m", m), ("factor_w", w)]);
+            state.extend([("factor_first_moment", first), ("factor_second_moment", second)]);
+        }
+        state
+    }
+}
+
+#[cfg(test)]
+mod factored_tests;
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::Step;
+use super::factored::Rule;
 
 /// Elements per task; large enough that small layers stay on one thread.
 pub(super) const CHUNK: usize = 16 * 1024;
@@ -39,6 +40,26 @@ impl Sgd {
         let v = self.momentum * v + g;
         let direction = if self.nesterov { g + self.momentum * v } else { v };
         (w - learning_rate * direction, v)
+    }
+}
+
+impl Rule for Sgd {
+    fn with(self, step: Step) -> Self {
+        Sgd { step, ..self }
+    }
+
+    fn step(&self) -> Step {
+        self.step
+    }
+
+    fn couples_decay(&self) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn one(&self, x: f32, g: f32, first: f32, second: f32) -> (f32, f32, f32) {
+        let (x, first) = self.element(x, g, first);
+        (x, first, second)
     }
 }
 

@@ -3,12 +3,12 @@ use candle_core::{Device, Tensor, Var};
 use proptest::prelude::*;
 use sentei_graph::Role;
 
-fn param(name: &str, role: Role, values: &[f32]) -> Param {
+pub(super) fn param(name: &str, role: Role, values: &[f32]) -> Param {
     Param { name: name.into(), role, var: Var::from_slice(values, values.len(), &Device::Cpu).unwrap() }
 }
 
 /// Gradients `grads[i]` for `params[i]`, by way of a linear loss.
-fn store(params: &[Param], grads: &[Vec<f32>]) -> GradStore {
+pub(super) fn store(params: &[Param], grads: &[Vec<f32>]) -> GradStore {
     let term = |(p, g): (&Param, &Vec<f32>)| {
         (p.var.as_tensor() * Tensor::from_slice(g, g.len(), &Device::Cpu).unwrap()).unwrap().sum_all().unwrap()
     };
@@ -16,16 +16,16 @@ fn store(params: &[Param], grads: &[Vec<f32>]) -> GradStore {
     terms.into_iter().reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap()
 }
 
-fn values(param: &Param) -> Vec<f32> {
+pub(super) fn values(param: &Param) -> Vec<f32> {
     param.var.to_vec1().unwrap()
 }
 
-fn config(optimizer: OptimizerConfig) -> TrainConfig {
+pub(super) fn config(optimizer: OptimizerConfig) -> TrainConfig {
     TrainConfig { optimizer, weight_decay: 0.1, l1: 0.01, ..TrainConfig::default() }
 }
 
-const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
-const ADAMW: OptimizerConfig = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+pub(super) const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: false };
+pub(super) const ADAMW: OptimizerConfig = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
 #[test]
 fn two_sgd_steps_match_hand_computation() {

@@ -15,6 +15,7 @@ use crate::config::{Groups, PruneConfig, Start, TrainConfig};
 use crate::layers::{Layer, LayerKind, layers, prunable_layers};
 use crate::masks::{MaskError, Masks};
 use crate::score::Pruner;
+use crate::signs::SignRow;
 use crate::train::{Run, TrainError};
 
 use rounds::Rounds;
@@ -70,6 +71,8 @@ pub struct PruneOutcome {
     pub history: Vec<RoundRow>,
     /// Every epoch of retraining.
     pub epochs: Vec<EpochRow>,
+    /// How signs held in every epoch of retraining.
+    pub signs: Vec<SignRow>,
     /// Validation accuracy before anything was removed.
     pub dense_accuracy: Option<f64>,
 }
@@ -157,8 +160,8 @@ impl PruneOutcome {
     fn new(graph: Graph, masks: Masks) -> Result<Self, TrainError> {
         let Rewritten { graph: compacted, steps } = apply(graph.clone(), &[&DropDeadChannels])?;
         let dead_units = steps.into_iter().map(|step| step.note).collect();
-        let (history, epochs, dense_accuracy) = Default::default();
-        Ok(PruneOutcome { graph, masks, compacted, dead_units, history, epochs, dense_accuracy })
+        let (history, epochs, signs, dense_accuracy) = Default::default();
+        Ok(PruneOutcome { graph, masks, compacted, dead_units, history, epochs, signs, dense_accuracy })
     }
 }
 

@@ -16,6 +16,7 @@ use crate::masks::Masks;
 use crate::optim::Optimizer;
 use crate::schedule::{Cubic, Gradual, MaskPolicy, Schedule};
 use crate::score::{Pruner, ScoreData};
+use crate::signs::SignRow;
 use crate::snapshot::Snapshot;
 use crate::train::{Plan, Run, TrainError, Trained, fingerprint, prune_step, train, validate};
 
@@ -28,6 +29,7 @@ struct Record {
     dense_merit_bits: Option<u64>,
     history: Vec<RoundRow>,
     epochs: Vec<sentei_report::record::EpochRow>,
+    signs: Vec<SignRow>,
 }
 
 pub(super) struct Rounds<'a, 'r> {
@@ -76,8 +78,8 @@ impl<'a, 'r> Rounds<'a, 'r> {
             self.save(true)?;
         }
         let graph = self.net.to_graph()?;
-        let Record { history, epochs, dense_accuracy, .. } = self.record;
-        Ok(PruneOutcome { history, epochs, dense_accuracy, ..PruneOutcome::new(graph, self.masks)? })
+        let Record { history, epochs, signs, dense_accuracy, .. } = self.record;
+        Ok(PruneOutcome { history, epochs, signs, dense_accuracy, ..PruneOutcome::new(graph, self.masks)? })
     }
 
     fn stage(&mut self, stage: &Stage) -> Result<(), TrainError> {
@@ -105,9 +107,16 @@ impl<'a, 'r> Rounds<'a, 'r> {
         if self.train.epochs > 0 {
             let policy = ramp.as_ref().map(|r| r as &dyn MaskPolicy);
             let plan = Plan::new(&phase, &self.train, &self.masks);
-            let plan = Plan { frozen: &stage.frozen, dropout: &dropout, policy, ..plan };
+            let plan = Plan {
+                frozen: &stage.frozen,
+                dropout: &dropout,
+                policy,
+                parameterisation: self.prune.parameterisation,
+                ..plan
+            };
             let trained = retrain(self.net, plan, self.run)?;
             self.record.epochs.extend(trained.rows);
+            self.record.signs.extend(trained.signs);
             self.masks = trained.masks;
         }
         let accuracy_after = self.accuracy()?;

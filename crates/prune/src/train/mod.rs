@@ -21,7 +21,9 @@ use crate::evaluate::{Evaluation, arg_max, evaluate, logits_of, to_tensors};
 use crate::loss::cross_entropy;
 use crate::masks::Masks;
 use crate::optim::Optimizer;
+use crate::parameterisation::Parameterisation;
 use crate::schedule::{MaskPolicy, StepView};
+use crate::signs::{SignRow, Signs};
 use crate::{Mode, Net};
 
 pub use duration::epoch_duration;
@@ -61,12 +63,15 @@ pub struct Plan<'a> {
     pub dropout: &'a [DropoutRule],
     /// Changes the masks on the way.
     pub policy: Option<&'a dyn MaskPolicy>,
+    /// What the optimiser moves in place of the weights.
+    pub parameterisation: Parameterisation,
 }
 
 impl<'a> Plan<'a> {
     /// A training under `masks` with nothing else to it.
     pub fn new(phase: &'a str, config: &'a TrainConfig, masks: &'a Masks) -> Self {
-        Plan { phase, config, masks, frozen: &[], dropout: &[], policy: None }
+        let parameterisation = Parameterisation::Plain;
+        Plan { phase, config, masks, frozen: &[], dropout: &[], policy: None, parameterisation }
     }
 }
 
@@ -80,6 +85,8 @@ pub struct Trained {
     pub best_epoch: u64,
     /// Masks in force at the end.
     pub masks: Masks,
+    /// How signs held, one row per epoch.
+    pub signs: Vec<SignRow>,
 }
 
 /// Trains `net` and leaves it with the weights of the best epoch.
@@ -92,6 +99,7 @@ pub struct Trained {
 /// [`TrainError::Checkpoint`] when the checkpoint belongs to another run; see [`TrainError`] for the rest.
 pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainError> {
     plan.config.check()?;
+    plan.parameterisation.check()?;
     let indices = run.data.indices(Split::Train);
     if indices.is_empty() {
         return Err(TrainError::NoTraining(run.data.name.clone()));
@@ -102,17 +110,22 @@ pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainE
         None => serde_json::Value::Null,
     };
     let mut state = State::new(plan.masks.clone());
+    let mut signs = Signs::of(net)?;
+    optimizer.freeze(plan.frozen);
+    optimizer.parameterise(plan.parameterisation, net.vars())?;
     if let Some(from) = &run.checkpoint {
         state.resume(from, &identity, net, &mut optimizer)?;
     }
-    optimizer.freeze(plan.frozen);
+    signs.resume(net)?;
     enforce(net, &mut optimizer, &state.masks, plan.dropout)?;
 
     run.events.emit(&Event::PhaseStarted { phase: plan.phase.into(), planned: Some(plan.config.epochs) });
     let class_weights = class_weights(plan.config.class_weights, run.data);
     let mut epochs = Epochs { plan: &plan, indices: &indices, class_weights, augment: plan.config.augment.into() };
     while state.epoch < plan.config.epochs {
+        optimizer.start_epoch(net.vars(), state.epoch, plan.config.epochs)?;
         epochs.run_one(net, &mut optimizer, &mut state, run)?;
+        state.signs.push(signs.row(net, &state.masks, plan.phase, state.epoch)?);
         if let Some(to) = &run.checkpoint {
             state.save(to, &identity, net, &optimizer)?;
             let path = to.path.display().to_string();
@@ -123,7 +136,7 @@ pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainE
         best.snapshot.restore(net)?;
     }
     let best_epoch = state.best.as_ref().map_or(state.epoch, |b| b.epoch);
-    Ok(Trained { rows: state.rows, best_epoch, masks: state.masks })
+    Ok(Trained { rows: state.rows, best_epoch, masks: state.masks, signs: state.signs })
 }
 
 /// What stays the same from epoch to epoch.

@@ -11,6 +11,7 @@ use crate::Net;
 use crate::checkpoint::{Checkpoint, CheckpointError, Checkpointing};
 use crate::masks::Masks;
 use crate::optim::{Counters, Optimizer};
+use crate::signs::SignRow;
 use crate::snapshot::{Snapshot, Value};
 
 /// The best epoch so far.
@@ -33,6 +34,7 @@ pub(super) struct State {
     /// Steps done.
     pub step: u64,
     pub rows: Vec<EpochRow>,
+    pub signs: Vec<SignRow>,
     pub best: Option<Best>,
     pub masks: Masks,
 }
@@ -43,6 +45,7 @@ struct Progress {
     epoch: u64,
     step: u64,
     rows: Vec<EpochRow>,
+    signs: Vec<SignRow>,
     /// Epoch and merit; the merit as bits, because JSON numbers may lose the last one.
     best: Option<(u64, [u64; 2])>,
     optimizer: Counters,
@@ -50,7 +53,7 @@ struct Progress {
 
 impl State {
     pub(super) fn new(masks: Masks) -> State {
-        State { epoch: 0, step: 0, rows: Vec::new(), best: None, masks }
+        State { epoch: 0, step: 0, rows: Vec::new(), signs: Vec::new(), best: None, masks }
     }
 
     pub(super) fn save(
@@ -65,6 +68,7 @@ impl State {
             epoch: self.epoch,
             step: self.step,
             rows: self.rows.clone(),
+            signs: self.signs.clone(),
             best,
             optimizer: optimizer.counters(),
         };
@@ -79,8 +83,11 @@ impl State {
             file.put("best_buffer", best.snapshot.buffers.clone());
         }
         let flat = |name: &str, data: &[f32]| Value { name: name.into(), shape: vec![data.len()], data: data.to_vec() };
-        file.put("first_moment", optimizer.slots().iter().map(|s| flat(&s.name, &s.first)));
-        file.put("second_moment", optimizer.slots().iter().map(|s| flat(&s.name, &s.second)));
+        for slot in optimizer.slots() {
+            for (group, values) in slot.state() {
+                file.put(group, [flat(&slot.name, values)]);
+            }
+        }
         Ok(file.save(&to.path)?)
     }
 
@@ -96,10 +103,9 @@ impl State {
         let broken = |why: String| CheckpointError::Format { path: from.path.clone(), why };
         let progress: Progress = serde_json::from_value(file.progress.clone()).map_err(|e| broken(e.to_string()))?;
         Snapshot { params: file.group("weight"), buffers: file.group("buffer") }.restore(net)?;
-        let moment =
+        let saved =
             |group: &str, name: &str| file.values.get(&(group.to_string(), name.to_string())).map(|v| v.data.clone());
-        let moments = |name: &str| Some((moment("first_moment", name)?, moment("second_moment", name)?));
-        if !optimizer.load(progress.optimizer, moments) {
+        if !optimizer.load(progress.optimizer, saved) {
             return Err(broken("optimiser state does not fit the network".into()).into());
         }
         self.best = progress.best.map(|(epoch, merit)| {
@@ -107,6 +113,7 @@ impl State {
             Best { epoch, merit: merit.map(f64::from_bits), snapshot }
         });
         (self.epoch, self.step, self.rows) = (progress.epoch, progress.step, progress.rows);
+        self.signs = progress.signs;
         self.masks = file.masks;
         Ok(())
     }
@@ -117,6 +124,7 @@ pub(super) fn identity(net: &Net, plan: &Plan, run: &Run) -> Result<Json, TrainE
     Ok(json!({
         "phase": plan.phase,
         "train": plan.config,
+        "parameterisation": plan.parameterisation,
         "data": run.data.manifest_sha256(),
         "normalise": { "mean": run.normalise.mean, "std": run.normalise.std },
         "frozen": plan.frozen,

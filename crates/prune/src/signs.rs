@@ -1,0 +1,126 @@
+//! How the signs of the weights hold while a network trains, layer by layer.
+//!
+//! Source: Gadhikar et al. 2025 (arXiv:2504.12801): nets trained from a sparse start stay behind mainly by their signs.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Net;
+use crate::PruneError;
+use crate::masks::Masks;
+use crate::snapshot::values;
+
+/// The signs after one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignRow {
+    /// Phase of the run.
+    pub phase: String,
+    /// Epoch within the phase, from 1.
+    pub epoch: u64,
+    /// Every layer with weights, in graph order.
+    pub layers: Vec<LayerSigns>,
+}
+
+/// The signs of one layer. Only weights count that are kept and were not zero when the training began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerSigns {
+    /// Name of the weight.
+    pub name: String,
+    /// Weights that count.
+    pub kept: u64,
+    /// Those whose sign is another one than at the beginning of the training.
+    pub flipped: u64,
+    /// Those whose sign is that of the epoch before.
+    pub stable: u64,
+}
+
+impl SignRow {
+    /// Fraction of the counted weights whose sign differs from that at the beginning, over all layers; 0 when none counts.
+    pub fn flipped(&self) -> f64 {
+        self.share(|l| l.flipped)
+    }
+
+    /// Fraction of the counted weights whose sign is that of the epoch before, over all layers; 0 when none counts.
+    pub fn stable(&self) -> f64 {
+        self.share(|l| l.stable)
+    }
+
+    fn share(&self, of: impl Fn(&LayerSigns) -> u64) -> f64 {
+        let kept: u64 = self.layers.iter().map(|l| l.kept).sum();
+        self.layers.iter().map(of).sum::<u64>() as f64 / kept.max(1) as f64
+    }
+}
+
+/// Signs at the beginning and after the last epoch, by layer.
+pub(crate) struct Signs {
+    layers: Vec<(String, Vec<i8>, Vec<i8>)>,
+}
+
+impl Signs {
+    /// At the beginning of a training, before masks are enforced.
+    pub(crate) fn of(net: &Net) -> Result<Signs, PruneError> {
+        let weights = net.vars().iter().filter(|p| p.role == sentei_graph::Role::Weight);
+        let layer = |name: &str| -> Result<_, PruneError> {
+            let now = signs(net, name)?;
+            Ok((name.to_string(), now.clone(), now))
+        };
+        Ok(Signs { layers: weights.map(|p| layer(&p.name)).collect::<Result<_, _>>()? })
+    }
+
+    /// Takes the network's signs for those after the last epoch.
+    pub(crate) fn resume(&mut self, net: &Net) -> Result<(), PruneError> {
+        self.layers.iter_mut().try_for_each(|(name, _, last)| {
+            *last = signs(net, name)?;
+            Ok(())
+        })
+    }
+
+    /// The row of the epoch that has just ended.
+    pub(crate) fn row(&mut self, net: &Net, masks: &Masks, phase: &str, epoch: u64) -> Result<SignRow, PruneError> {
+        let mut layers = Vec::new();
+        for (name, initial, last) in &mut self.layers {
+            let now = signs(net, name)?;
+            let mask = masks.get(name);
+            let counts = |i: &usize| initial[*i] != 0 && mask.is_none_or(|mask| mask.bits()[*i]);
+            let counted = || (0..now.len()).filter(counts);
+            layers.push(LayerSigns {
+                name: name.clone(),
+                kept: counted().count() as u64,
+                flipped: counted().filter(|i| now[*i] != initial[*i]).count() as u64,
+                stable: counted().filter(|i| now[*i] == last[*i]).count() as u64,
+            });
+            *last = now;
+        }
+        Ok(SignRow { phase: phase.into(), epoch, layers })
+    }
+}
+
+fn signs(net: &Net, name: &str) -> Result<Vec<i8>, PruneError> {
+    Ok(values(net, name)?.into_iter().map(|v| i8::from(v > 0.0) - i8::from(v < 0.0)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, Tensor};
+    use sentei_graph::Mask;
+
+    #[test]
+    fn flips_and_stability_count_kept_weights_that_had_a_sign() {
+        let mut net = Net::new(&crate::testing::mlp(&[4, 2], None), &Device::Cpu).unwrap();
+        let put = |net: &mut Net, v: [f32; 8]| {
+            net.set_var("fc0.w", &Tensor::from_slice(&v, (2, 4), &Device::Cpu).unwrap()).unwrap()
+        };
+        put(&mut net, [1.0, 1.0, -1.0, -1.0, 0.0, 1.0, 1.0, 1.0]);
+        let mut signs = Signs::of(&net).unwrap();
+        let mask = Mask::from_bits(vec![true, true, true, true, true, true, false, true]);
+        let masks: Masks = [("fc0.w".to_string(), mask)].into_iter().collect();
+        put(&mut net, [1.0, -1.0, 1.0, -1.0, 5.0, 0.0, 0.0, 1.0]);
+        let row = signs.row(&net, &masks, "train", 1).unwrap();
+        // Six count: index 4 had no sign, index 6 is pruned. Indices 1, 2 and 5 differ.
+        assert_eq!(row.layers, [LayerSigns { name: "fc0.w".into(), kept: 6, flipped: 3, stable: 3 }]);
+        put(&mut net, [-1.0, -1.0, 1.0, -1.0, 5.0, 1.0, 0.0, 1.0]);
+        let row = signs.row(&net, &masks, "train", 2).unwrap();
+        assert_eq!((row.layers[0].flipped, row.layers[0].stable), (3, 4));
+        assert!((row.flipped() - 0.5).abs() < 1e-12 && (row.stable() - 4.0 / 6.0).abs() < 1e-12);
+    }
+}
