@@ -5,8 +5,8 @@ use std::sync::Arc;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use crate::conv::channel_sum;
-use crate::lower::Piecewise;
+use crate::conv::{channel_sum, has_custom_ops};
+use crate::lower::{Dual, Piecewise};
 
 /// Mean and variance of one batch, per channel.
 #[derive(Clone, Debug)]
@@ -59,7 +59,7 @@ pub(crate) fn statistics(x: &Tensor) -> Result<Statistics> {
     let (channels, plane) = lengths(x.dims())?;
     let count = x.dim(0)? * plane;
     let x = x.detach().contiguous()?;
-    if !x.device().is_cpu() {
+    if !has_custom_ops(&x) {
         let share = 1.0 / count.max(1) as f64;
         let mean = channel_sum(&x)?.affine(share, 0.0)?;
         let variance = channel_sum(&x.broadcast_sub(&beside(&mean, &x)?)?.sqr()?)?.affine(share, 0.0)?;
@@ -93,7 +93,7 @@ pub(crate) fn normalise(
     epsilon: f32,
     activation: Option<Piecewise>,
 ) -> Result<Tensor> {
-    if !x.device().is_cpu() {
+    if !has_custom_ops(x) {
         let centred = x.broadcast_sub(&beside(&mean_of(x)?, x)?)?;
         let variance = mean_of(&centred.sqr()?)?;
         let scale = gamma.div(&variance.affine(1.0, f64::from(epsilon))?.sqrt()?)?;
@@ -103,6 +103,49 @@ pub(crate) fn normalise(
     let inverse = batch.variance.to_vec1::<f32>()?.into_iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
     let op = Normalise { mean: batch.mean.to_vec1()?.into(), inverse, count: batch.count, activation };
     x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
+}
+
+/// How the normalised `x` moves with `x`, `gamma` and `beta`, before any activation.
+///
+/// * `fixed`: running mean and variance; without them the statistics are those of `x` and move with it.
+///
+/// The result can be differentiated once in every argument. With `c = x - mean` and `s = 1 / sqrt(variance + epsilon)`
+/// it is `A dx + B c + K` with one number per channel: `A = gamma s`, `B = s dgamma + gamma ds`, `K = dbeta - A mean(dx)`,
+/// where `ds = -s^3 mean(c dx)`.
+pub(crate) fn tangent(
+    x: &Dual,
+    gamma: &Dual,
+    beta: &Dual,
+    fixed: Option<(&Tensor, &Tensor)>,
+    epsilon: f32,
+) -> Result<Option<Tensor>> {
+    if [x, gamma, beta].iter().all(|v| v.tangent.is_none()) {
+        return Ok(None);
+    }
+    let value = &x.value;
+    let mean = fixed.map_or_else(|| mean_of(value), |(mean, _)| Ok(mean.clone()))?;
+    let centred = value.broadcast_sub(&beside(&mean, value)?)?;
+    let variance = fixed.map_or_else(|| mean_of(&centred.sqr()?), |(_, variance)| Ok(variance.clone()))?;
+    let inverse = variance.affine(1.0, f64::from(epsilon))?.sqrt()?.recip()?;
+    let slope = (&gamma.value * &inverse)?;
+    let mut tilt = gamma.tangent.as_ref().map(|dgamma| dgamma * &inverse).transpose()?;
+    let mut shift = beta.tangent.clone();
+    if let (Some(dx), None) = (&x.tangent, fixed) {
+        let steepening = ((&slope * inverse.sqr()?)? * mean_of(&(&centred * dx)?)?)?.neg()?;
+        tilt = Some(tilt.map_or(Ok(steepening.clone()), |t| t + &steepening)?);
+        let settling = (&slope * mean_of(dx)?)?.neg()?;
+        shift = Some(shift.map_or(Ok(settling.clone()), |t| t + &settling)?);
+    }
+    let mut total = x.tangent.as_ref().map(|dx| dx.broadcast_mul(&beside(&slope, value)?)).transpose()?;
+    if let Some(tilt) = tilt {
+        let term = centred.broadcast_mul(&beside(&tilt, value)?)?;
+        total = Some(total.map_or(Ok(term.clone()), |t| t + &term)?);
+    }
+    if let Some(shift) = shift {
+        let shift = beside(&shift, value)?;
+        total = Some(total.map_or_else(|| shift.broadcast_as(value.shape()), |t| t.broadcast_add(&shift))?);
+    }
+    Ok(total)
 }
 
 fn mean_of(x: &Tensor) -> Result<Tensor> {

@@ -55,6 +55,23 @@ pub enum PruneError {
         /// The rate given.
         rate: f32,
     },
+    /// Networks run in f32 and f64 only.
+    #[error("a network cannot run in {0}, expected f32 or f64")]
+    Precision(&'static str),
+    /// A loss over nothing.
+    #[error("no samples to take a loss over")]
+    NoSamples,
+    /// The parts of a direction and the parameters do not pair up.
+    #[error("a direction of {found} tensors for {expected} parameters, expected one each")]
+    Direction {
+        /// Number of parameters.
+        expected: usize,
+        /// Number of tensors found.
+        found: usize,
+    },
+    /// A softmax temperature that divides by zero or flips the loss.
+    #[error("temperature {0} is not a positive number")]
+    Temperature(f64),
     /// The device was not understood.
     #[error("unknown device `{0}`, expected `cpu`, `cuda` or `cuda:N`; see `--device`")]
     UnknownDevice(String),

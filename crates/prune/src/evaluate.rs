@@ -95,7 +95,7 @@ pub(crate) fn to_tensors(net: &Net, batch: Batch) -> Result<(Tensor, Vec<u32>), 
 /// Logits on the host, flat, after a check of their shape.
 pub(crate) fn logits_of(logits: &Tensor, classes: usize) -> Result<Vec<f32>, TrainError> {
     match logits.dims() {
-        [_, found] if *found == classes => Ok(logits.flatten_all()?.to_vec1()?),
+        [_, found] if *found == classes => Ok(logits.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1()?),
         dims => Err(TrainError::Classes { expected: classes, found: dims.iter().skip(1).product() }),
     }
 }

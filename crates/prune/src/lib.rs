@@ -39,6 +39,7 @@ mod batch_norm;
 mod checkpoint;
 pub mod config;
 mod conv;
+pub mod curvature;
 mod device;
 pub mod distribution;
 mod dropout;
@@ -64,7 +65,7 @@ pub mod survivors;
 mod testing;
 pub mod train;
 
-pub use candle_core::Device;
+pub use candle_core::{DType, Device, Tensor};
 pub use checkpoint::{CheckpointError, Checkpointing};
 pub use device::device;
 pub use dropout::{DropoutRule, dropout_rules, retraining_rate};

@@ -1,6 +1,6 @@
 //! Softmax cross-entropy on logits.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor, bail};
 
 use crate::PruneError;
 
@@ -10,7 +10,8 @@ use crate::PruneError;
 /// * `smoothing`: share of the target spread evenly over all classes, in `[0, 1)`; 0 is the plain loss.
 /// * `weights`: one weight per class, not negative; the mean is then weighted by the weight of each row's label, as in PyTorch.
 ///
-/// Exact for logits of any size: the largest one is subtracted first. The gradient cannot be differentiated again.
+/// Exact for logits of any size: the largest one is subtracted first. Computed in the precision of the logits.
+/// The gradient cannot be differentiated again.
 ///
 /// # Errors
 /// [`PruneError::Tensor`] when lengths do not fit or a label names no class.
@@ -21,9 +22,49 @@ pub fn cross_entropy(
     weights: Option<&[f32]>,
 ) -> std::result::Result<Tensor, PruneError> {
     let (rows, classes) = logits.dims2()?;
-    let op = CrossEntropy::new(rows, classes, labels, smoothing, weights)?;
+    check(rows, classes, labels, smoothing, weights)?;
+    if logits.dtype() == DType::F64 {
+        let targets = targets(classes, labels, smoothing.into(), |class| weights.map_or(1.0, |w| w[class].into()));
+        let targets = Tensor::from_vec(targets, (rows, classes), logits.device())?;
+        let centred = logits.broadcast_sub(&logits.detach().max_keepdim(D::Minus1)?)?;
+        let log_sum = centred.exp()?.sum_keepdim(D::Minus1)?.log()?;
+        return Ok((targets * log_sum.broadcast_sub(&centred)?)?.sum_all()?);
+    }
     let cpu = logits.to_device(&candle_core::Device::Cpu)?.contiguous()?;
-    Ok(cpu.apply_op1(op)?)
+    Ok(cpu.apply_op1(CrossEntropy::new(classes, labels, smoothing, weights))?)
+}
+
+/// Refuses labels, smoothing and class weights that do not fit `[rows, classes]` logits.
+pub(crate) fn check(
+    rows: usize,
+    classes: usize,
+    labels: &[u32],
+    smoothing: f32,
+    weights: Option<&[f32]>,
+) -> Result<()> {
+    if labels.len() != rows || weights.is_some_and(|w| w.len() != classes) {
+        let weights = weights.map_or(0, <[f32]>::len);
+        bail!("{rows} rows of {classes} logits met {} labels and {weights} class weights", labels.len());
+    }
+    if !(0.0..1.0).contains(&smoothing) {
+        bail!("label smoothing {smoothing} is outside [0, 1)");
+    }
+    if let Some(label) = labels.iter().find(|l| **l as usize >= classes) {
+        bail!("label {label} names none of {classes} classes");
+    }
+    Ok(())
+}
+
+/// Target of every row and class, already times the weight and the share of the mean; rows sum to their weight.
+pub(crate) fn targets(classes: usize, labels: &[u32], smoothing: f64, weight: impl Fn(usize) -> f64) -> Vec<f64> {
+    let total: f64 = labels.iter().map(|l| weight(*l as usize)).sum();
+    let share = if total > 0.0 { 1.0 / total } else { 0.0 };
+    let row = |label: usize| {
+        let hard = move |class| if class == label { 1.0 - smoothing } else { 0.0 };
+        (0..classes).map(move |class| hard(class) + smoothing / classes as f64)
+    };
+    let rows = labels.iter().map(|l| *l as usize);
+    rows.flat_map(|label| row(label).zip(0..classes).map(|(t, c)| t * weight(c) * share).collect::<Vec<_>>()).collect()
 }
 
 struct CrossEntropy {
@@ -33,28 +74,18 @@ struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    fn new(rows: usize, classes: usize, labels: &[u32], smoothing: f32, weights: Option<&[f32]>) -> Result<Self> {
-        if labels.len() != rows || weights.is_some_and(|w| w.len() != classes) {
-            let weights = weights.map_or(0, <[f32]>::len);
-            bail!("{rows} rows of {classes} logits met {} labels and {weights} class weights", labels.len());
-        }
-        if !(0.0..1.0).contains(&smoothing) {
-            bail!("label smoothing {smoothing} is outside [0, 1)");
-        }
-        if let Some(label) = labels.iter().find(|l| **l as usize >= classes) {
-            bail!("label {label} names none of {classes} classes");
-        }
+    fn new(classes: usize, labels: &[u32], smoothing: f32, weights: Option<&[f32]>) -> Self {
         let weight = |class: usize| weights.map_or(1.0, |w| w[class]);
         let total: f32 = labels.iter().map(|l| weight(*l as usize)).sum();
         let share = if total > 0.0 { 1.0 / total } else { 0.0 };
-        let mut targets = Vec::with_capacity(rows * classes);
+        let mut targets = Vec::with_capacity(labels.len() * classes);
         for label in labels {
             for class in 0..classes {
                 let hard = if class == *label as usize { 1.0 - smoothing } else { 0.0 };
                 targets.push((hard + smoothing / classes as f32) * weight(class) * share);
             }
         }
-        Ok(CrossEntropy { targets, classes })
+        CrossEntropy { targets, classes }
     }
 
     fn rows<'a>(&'a self, logits: &'a [f32]) -> impl Iterator<Item = (&'a [f32], &'a [f32])> {

@@ -1,12 +1,12 @@
 //! A graph lowered to candle: variables by initializer name, a forward pass, and the way back to a graph.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use sentei_graph::{Graph, Node, NodeId, Op, Role, ValueId};
 
 use crate::PruneError;
-use crate::lower::{Lower, Piecewise, Step, as_piecewise};
+use crate::lower::{Dual, Lower, Piecewise, Step, as_piecewise};
 
 /// How a forward pass treats batch norm and dropout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,38 @@ pub enum Mode {
     },
     /// Running statistics, no dropout, no gradients tracked (activations are freed after their last use).
     Eval,
+    /// Gradients tracked, no dropout, and nothing in the network moves.
+    Probe {
+        /// Whether batch norm takes the statistics of the batch, as in training, and not the running ones.
+        batch_statistics: bool,
+    },
+}
+
+/// What [`Net::push`] differentiates along and by.
+pub(crate) struct Direction<'a> {
+    /// How fast each parameter moves, by name; the others stand still.
+    pub tangents: &'a HashMap<String, Tensor>,
+    /// Names of the parameters whose gradients are wanted; the others are constants.
+    pub tracked: &'a HashSet<&'a str>,
+    /// As in [`Mode::Probe`].
+    pub batch_statistics: bool,
+}
+
+/// One forward pass.
+struct Pass<'a> {
+    seed: Option<u64>,
+    batch_statistics: bool,
+    /// Whether the running statistics follow the batch.
+    moves: bool,
+    gradients: Gradients<'a>,
+    tangents: Option<&'a HashMap<String, Tensor>>,
+}
+
+/// Which initializers a pass is differentiated by.
+enum Gradients<'a> {
+    All,
+    None,
+    Of(&'a HashSet<&'a str>),
 }
 
 /// One trainable initializer.
@@ -39,6 +71,7 @@ pub struct Param {
 pub struct Net {
     graph: Graph,
     device: Device,
+    dtype: DType,
     params: Vec<Param>,
     buffers: BTreeMap<String, Var>,
     /// Where the value of an initializer lives.
@@ -65,6 +98,20 @@ impl Net {
     /// # Errors
     /// [`PruneError::Graph`] when the graph is not sound, [`PruneError::Interface`] when it has not one input and an output.
     pub fn new(graph: &Graph, device: &Device) -> Result<Net, PruneError> {
+        Net::with_dtype(graph, device, DType::F32)
+    }
+
+    /// As [`Net::new`] in the precision `dtype`: `F32`, or `F64` for analysis where rounding matters.
+    ///
+    /// A network in `F64` runs candle's own convolutions and is many times slower. The optimisers of this crate step networks
+    /// in `F32` only.
+    ///
+    /// # Errors
+    /// As [`Net::new`], and [`PruneError::Precision`] for any other `dtype`.
+    pub fn with_dtype(graph: &Graph, device: &Device, dtype: DType) -> Result<Net, PruneError> {
+        if !matches!(dtype, DType::F32 | DType::F64) {
+            return Err(PruneError::Precision(dtype.as_str()));
+        }
         graph.check()?;
         let (inputs, outputs) = (graph.inputs().len(), graph.outputs().len());
         if inputs != 1 || outputs == 0 {
@@ -75,7 +122,7 @@ impl Net {
         let mut buffers = BTreeMap::new();
         for (id, role) in graph.parameters() {
             let tensor = graph.initializer(id).expect("parameters are initializers");
-            let value = Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), device)?;
+            let value = Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), device)?.to_dtype(dtype)?;
             let name = graph.name(id).to_string();
             if role == Role::Data {
                 values.insert(id, value);
@@ -92,43 +139,64 @@ impl Net {
         let logits = logits_of(graph);
         let plan = plan(graph, logits);
         let (graph, device) = (graph.clone(), device.clone());
-        Ok(Net { graph, device, params, buffers, values, plan, logits, rates: HashMap::new() })
+        Ok(Net { graph, device, dtype, params, buffers, values, plan, logits, rates: HashMap::new() })
     }
 
     /// Output 0 before a final `Softmax`, for `x` of shape `[N, C, H, W]` or `[N, F]` with the graph's own lengths after axis 0.
     ///
-    /// In [`Mode::Train`] the running statistics of batch norm move.
+    /// `x` may come in any precision. In [`Mode::Train`] the running statistics of batch norm move.
     ///
     /// # Errors
     /// [`PruneError::Shape`] when `x` does not fit, [`PruneError::Node`] when a node cannot be computed.
     pub fn forward(&mut self, x: &Tensor, mode: Mode) -> Result<Tensor, PruneError> {
+        let (all, none) = (Gradients::All, Gradients::None);
+        let pass = match mode {
+            Mode::Train { seed } => {
+                Pass { seed: Some(seed), batch_statistics: true, moves: true, gradients: all, tangents: None }
+            }
+            Mode::Eval => Pass { seed: None, batch_statistics: false, moves: false, gradients: none, tangents: None },
+            Mode::Probe { batch_statistics } => {
+                Pass { seed: None, batch_statistics, moves: false, gradients: all, tangents: None }
+            }
+        };
+        Ok(self.pass(x, &pass)?.value)
+    }
+
+    /// The logits of `x` and their tangent along `direction`, both differentiable by the tracked parameters; no dropout, and
+    /// nothing in the network moves.
+    ///
+    /// # Errors
+    /// As [`Net::forward`].
+    pub(crate) fn push(&mut self, x: &Tensor, direction: &Direction) -> Result<Dual, PruneError> {
+        let &Direction { tangents, tracked, batch_statistics } = direction;
+        let gradients = Gradients::Of(tracked);
+        self.pass(x, &Pass { seed: None, batch_statistics, moves: false, gradients, tangents: Some(tangents) })
+    }
+
+    fn pass(&mut self, x: &Tensor, pass: &Pass) -> Result<Dual, PruneError> {
         let (input, fact) = &self.graph.inputs()[0];
         if x.rank() != fact.rank() || x.dims().iter().skip(1).ne(fact.shape.iter().skip(1)) {
             let (expected, found) = (fact.shape.clone(), x.dims().to_vec());
             return Err(PruneError::Shape { name: self.graph.name(*input).into(), expected, found });
         }
-        let seed = match mode {
-            Mode::Train { seed } => Some(seed),
-            Mode::Eval => None,
-        };
-        let mut live = HashMap::from([(*input, x.clone())]);
+        let mut live = HashMap::from([(*input, Dual { value: x.to_dtype(self.dtype)?, tangent: None })]);
         for (position, planned) in self.plan.iter().enumerate() {
             let node = &planned.node;
             let blame = |source| self.blame(node, source);
-            let inputs: Vec<Tensor> = node
+            let inputs: Vec<Dual> = node
                 .inputs
                 .iter()
-                .map(|id| match live.get(id) {
-                    Some(value) => value.clone(),
-                    None if seed.is_some() => self.values[id].clone(),
-                    None => self.values[id].detach(),
-                })
+                .map(|id| live.get(id).cloned().unwrap_or_else(|| self.constant(*id, pass)))
                 .collect();
             let rate = self.rates.get(&planned.id).copied();
-            let mut step = Step::new(seed, position as u64, rate, planned.activation);
-            let inputs: Vec<&Tensor> = inputs.iter().collect();
-            let output = node.op.lower(&inputs, &mut step).map_err(blame)?;
-            for (index, value) in step.updates {
+            let mut step = Step::new(pass.seed, position as u64, rate, planned.activation);
+            step.batch_statistics = pass.batch_statistics;
+            let values: Vec<&Tensor> = inputs.iter().map(|i| &i.value).collect();
+            let value = node.op.lower(&values, &mut step).map_err(blame)?;
+            let still = inputs.iter().all(|i| i.tangent.is_none());
+            let tangent = if still { None } else { node.op.tangent(&inputs, &value, &mut step).map_err(blame)? };
+            let output = Dual { value, tangent };
+            for (index, value) in step.updates.into_iter().filter(|_| pass.moves) {
                 let name = self.graph.name(node.inputs[index]);
                 if let Some(buffer) = self.buffers.get(name) {
                     buffer.set(&value.detach()).map_err(blame)?;
@@ -139,8 +207,22 @@ impl Net {
                 live.remove(id);
             }
         }
-        let done = live.remove(&self.logits).or_else(|| self.values.get(&self.logits).cloned());
+        let constant = |value: &Tensor| Dual { value: value.clone(), tangent: None };
+        let done = live.remove(&self.logits).or_else(|| self.values.get(&self.logits).map(constant));
         Ok(done.expect("the plan ends with the logits"))
+    }
+
+    /// An initializer as a pass sees it.
+    fn constant(&self, id: ValueId, pass: &Pass) -> Dual {
+        let value = &self.values[&id];
+        let name = self.graph.name(id);
+        let tracked = match pass.gradients {
+            Gradients::All => true,
+            Gradients::None => false,
+            Gradients::Of(names) => names.contains(name),
+        };
+        let value = if tracked { value.clone() } else { value.detach() };
+        Dual { value, tangent: pass.tangents.and_then(|t| t.get(name).cloned()) }
     }
 
     /// The trainable initializers, in graph order.
@@ -185,6 +267,11 @@ impl Net {
         &self.device
     }
 
+    /// The precision of the values.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
     /// The graph that was lowered, with its values at that time; see [`Net::to_graph`] for the current ones.
     pub fn graph(&self) -> &Graph {
         &self.graph
@@ -199,7 +286,7 @@ impl Net {
         let params = self.params.iter().map(|p| (p.name.as_str(), p.var.as_tensor()));
         for (name, value) in params.chain(self.buffers()) {
             let id = graph.value(name).expect("the net keeps the graph's names");
-            let data = value.flatten_all()?.to_vec1::<f32>()?;
+            let data = value.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()?;
             graph.set_initializer(id, sentei_graph::Tensor::new(value.dims(), data));
         }
         Ok(graph)
@@ -218,7 +305,8 @@ impl Net {
                 return Err(PruneError::Missing { kind: "initializer", name: name.clone() });
             };
             check_shape(name, var.dims(), &tensor.shape)?;
-            found.push((var, Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), &self.device)?));
+            let value = Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), &self.device)?;
+            found.push((var, value.to_dtype(self.dtype)?));
         }
         for (var, value) in found {
             var.set(&value)?;
@@ -267,7 +355,7 @@ fn check_shape(name: &str, expected: &[usize], found: &[usize]) -> Result<(), Pr
 
 fn assign(name: &str, var: &Var, value: &Tensor) -> Result<(), PruneError> {
     check_shape(name, var.dims(), value.dims())?;
-    Ok(var.set(&value.to_device(var.device())?.detach())?)
+    Ok(var.set(&value.to_device(var.device())?.to_dtype(var.dtype())?.detach())?)
 }
 
 fn logits_of(graph: &Graph) -> ValueId {
@@ -279,7 +367,7 @@ fn logits_of(graph: &Graph) -> ValueId {
 }
 
 fn plan(graph: &Graph, logits: ValueId) -> Vec<Planned> {
-    let mut needed = std::collections::HashSet::from([logits]);
+    let mut needed = HashSet::from([logits]);
     let mut plan = Vec::new();
     for (id, node) in graph.nodes().rev() {
         if needed.contains(&node.output) {

@@ -53,5 +53,5 @@ pub fn values(net: &Net, name: &str) -> Result<Vec<f32>, PruneError> {
 }
 
 fn flat(tensor: &Tensor) -> Result<Vec<f32>, PruneError> {
-    Ok(tensor.flatten_all()?.to_vec1::<f32>()?)
+    Ok(tensor.flatten_all()?.to_dtype(candle_core::DType::F32)?.to_vec1::<f32>()?)
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use candle_core::DType;
 use sentei_data::{Dataset, Normalise, Split, derive_seed};
 use sentei_graph::ops::{BatchNorm, Conv, Dropout, Flatten, Gemm, GlobalAveragePool, Relu};
 use sentei_graph::{Fact, Graph, Tensor};
@@ -9,6 +10,72 @@ use sentei_report::events::Event;
 
 use crate::checkpoint::Checkpointing;
 use crate::train::{Run, Stop};
+use crate::{Device, Net};
+
+/// The numbers of `tests/golden/mlp.json`: a multilayer perceptron of 52 weights with everything the cards compute on it.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct Golden {
+    pub weights: Vec<Vec<Vec<f64>>>,
+    pub x: Vec<Vec<f64>>,
+    pub labels: Vec<u32>,
+    pub logits: Vec<Vec<f64>>,
+    pub loss: f64,
+    pub gradient: Vec<Vec<Vec<f64>>>,
+    pub signed_taylor_layer_sums: Vec<f64>,
+    pub snip_abs_scores: Vec<Vec<Vec<f64>>>,
+    #[serde(rename = "hessian_gradient_product_T1")]
+    pub hessian_gradient_product: Vec<Vec<Vec<f64>>>,
+    #[serde(rename = "grasp_scores_T200")]
+    pub grasp_scores_t200: Vec<Vec<Vec<f64>>>,
+    pub hessian_eigenvalues_ascending: Vec<f64>,
+    pub hessian_trace: f64,
+}
+
+impl Golden {
+    pub(crate) fn read() -> Golden {
+        serde_json::from_str(include_str!("../../../tests/golden/mlp.json")).unwrap()
+    }
+
+    /// Names of the three weights.
+    pub(crate) fn params() -> Vec<String> {
+        ["w1", "w2", "w3"].map(String::from).to_vec()
+    }
+
+    /// The network, its weights rounded to f32.
+    pub(crate) fn graph(&self) -> Graph {
+        let mut graph = Graph::new();
+        let mut at = graph.add_input("x", Fact::new([1, 4])).unwrap();
+        for (name, rows) in Golden::params().iter().zip(&self.weights) {
+            let data = rows.concat().into_iter().map(|v| v as f32).collect();
+            let weight = graph.add_initializer(name, Tensor::new([rows.len(), rows[0].len()], data)).unwrap();
+            at = graph.add_node(&format!("{name}.y"), Gemm, &[at, weight]).unwrap();
+            if name != "w3" {
+                at = graph.add_node(&format!("{name}.relu"), Relu, &[at]).unwrap();
+            }
+        }
+        graph.add_output(at);
+        graph
+    }
+
+    /// The network with weights of the precision asked for.
+    pub(crate) fn net(&self, dtype: DType) -> Net {
+        let mut net = Net::with_dtype(&self.graph(), &Device::Cpu, dtype).unwrap();
+        for (name, rows) in Golden::params().iter().zip(&self.weights) {
+            net.set_var(name, &matrix(rows)).unwrap();
+        }
+        net
+    }
+
+    /// All rows as one batch.
+    pub(crate) fn batches(&self) -> Vec<(crate::Tensor, Vec<u32>)> {
+        vec![(matrix(&self.x), self.labels.clone())]
+    }
+}
+
+/// A matrix in f64.
+pub(crate) fn matrix(rows: &[Vec<f64>]) -> crate::Tensor {
+    crate::Tensor::from_vec(rows.concat(), (rows.len(), rows[0].len()), &Device::Cpu).unwrap()
+}
 
 /// Uniform in `[-1, 1)`, fixed by name and index.
 pub(crate) fn noise(name: &str, index: usize) -> f32 {

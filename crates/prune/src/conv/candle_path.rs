@@ -1,4 +1,4 @@
-//! The same convolution with candle's own ops, for devices other than the CPU.
+//! The same convolution with candle's own ops, for devices other than the CPU and for double precision.
 
 use candle_core::{Result, Tensor};
 

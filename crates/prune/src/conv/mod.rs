@@ -3,9 +3,9 @@
 //! On the CPU three custom ops do the work: forward, input gradient and weight gradient. Each is linear in both arguments and
 //! its derivatives are the other two, so the set is closed under differentiation. Results do not depend on thread timing nor on
 //! the number of threads: work is cut by shape alone and every sum has a fixed order.
-//! Other devices run candle's own convolution behind the same functions.
+//! Other devices, and double precision, run candle's own convolution behind the same functions.
 
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 mod candle_path;
 mod columns;
@@ -118,6 +118,11 @@ impl Geometry {
     }
 }
 
+/// Whether `x` is in the place and the precision that the custom ops of this module and of batch norm are made for.
+pub(crate) fn has_custom_ops(x: &Tensor) -> bool {
+    x.device().is_cpu() && x.dtype() == DType::F32
+}
+
 /// `x` `[N, C, H, W]` convolved with `weight` `[O, C / groups, kh, kw]`, plus `bias` `[O]`.
 pub(crate) fn conv2d(
     x: &Tensor,
@@ -127,18 +132,22 @@ pub(crate) fn conv2d(
     groups: usize,
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), weight.dims(), window, groups)?;
-    if !x.device().is_cpu() {
-        let y = candle_path::conv2d(x, weight, &geometry)?;
-        return match bias {
-            Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?),
-            None => Ok(y),
-        };
+    let y = if !has_custom_ops(x) {
+        candle_path::conv2d(x, weight, &geometry)?
+    } else {
+        x.contiguous()?.apply_op2(&weight.contiguous()?, Forward(geometry))?
+    };
+    bias.map_or(Ok(y.clone()), |bias| add_bias(&y, bias))
+}
+
+/// `y` `[N, C, ..]` plus `bias` `[C]` along axis 1.
+pub(crate) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<Tensor> {
+    if has_custom_ops(y) {
+        return y.contiguous()?.apply_op2(&bias.contiguous()?, AddBias);
     }
-    let y = x.contiguous()?.apply_op2(&weight.contiguous()?, Forward(geometry))?;
-    match bias {
-        Some(bias) => y.apply_op2(&bias.contiguous()?, AddBias),
-        None => Ok(y),
-    }
+    let mut shape = vec![1; y.rank()];
+    shape[1] = y.dim(1)?;
+    y.broadcast_add(&bias.reshape(shape)?)
 }
 
 /// `x W^T + bias` for `x` `[N, F]`, `weight` `[O, F]`, `bias` `[O]`.

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
-use super::{Geometry, dense, depthwise};
+use super::{Geometry, dense, depthwise, has_custom_ops};
 
 /// The floats of a contiguous tensor.
 pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -91,7 +91,7 @@ struct ChannelSum;
 
 /// The sum of `y` `[N, C, ..]` over every axis but 1, `[C]`.
 pub(crate) fn channel_sum(y: &Tensor) -> Result<Tensor> {
-    if y.device().is_cpu() {
+    if has_custom_ops(y) {
         return y.contiguous()?.apply_op1(ChannelSum);
     }
     let (batch, channels) = (y.dim(0)?, y.dim(1)?);

@@ -1,6 +1,6 @@
 //! Activations made of straight pieces: forward and gradient in one pass each, instead of candle's masks and comparisons.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 /// An activation of straight pieces. At a corner the slope is that of the flatter side.
@@ -32,37 +32,53 @@ pub(super) const CHUNK: usize = 1 << 14;
 
 impl Piecewise {
     /// `out[i] = f(x[i])`.
-    pub fn apply(self, x: &[f32], out: &mut [f32]) {
+    pub fn apply<T: WithDType>(self, x: &[T], out: &mut [T]) {
         out.copy_from_slice(x);
         self.apply_in_place(out);
     }
 
     /// `values[i] = f(values[i])`.
-    pub fn apply_in_place(self, values: &mut [f32]) {
+    pub fn apply_in_place<T: WithDType>(self, values: &mut [T]) {
         let all = values.iter_mut();
+        let (zero, one) = (T::zero(), T::one());
         match self {
             // `0 * x` would make -0 of a negative number and NaN of an infinite one.
-            Piecewise::Leaky { alpha: 0.0 } => all.for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v }),
-            Piecewise::Leaky { alpha } => all.for_each(|v| *v = if *v < 0.0 { alpha * *v } else { *v }),
-            Piecewise::Clip { min, max } => all.for_each(|v| *v = clip(*v, min, max)),
-            Piecewise::HardSigmoid { alpha, beta } => all.for_each(|v| *v = clip(alpha * *v + beta, 0.0, 1.0)),
+            Piecewise::Leaky { alpha: 0.0 } => all.for_each(|v| *v = if *v < zero { zero } else { *v }),
+            Piecewise::Leaky { alpha } => {
+                let alpha = exactly::<T>(alpha);
+                all.for_each(|v| *v = if *v < zero { alpha * *v } else { *v });
+            }
+            Piecewise::Clip { min, max } => {
+                let (min, max) = (exactly(min), exactly(max));
+                all.for_each(|v| *v = clip(*v, min, max));
+            }
+            Piecewise::HardSigmoid { alpha, beta } => {
+                let (alpha, beta) = (exactly::<T>(alpha), exactly::<T>(beta));
+                all.for_each(|v| *v = clip(alpha * *v + beta, zero, one));
+            }
         }
     }
 
     /// `out[i] = f'(x[i]) * g[i]`.
-    pub fn pull_back(self, x: &[f32], g: &[f32], out: &mut [f32]) {
+    pub fn pull_back<T: WithDType>(self, x: &[T], g: &[T], out: &mut [T]) {
         let all = out.iter_mut().zip(x.iter().zip(g));
+        let (zero, one) = (T::zero(), T::one());
         match self {
             Piecewise::Leaky { alpha } => {
-                all.for_each(|(o, (x, g))| *o = if *x > 0.0 { *g } else { alpha * g });
+                let alpha = exactly::<T>(alpha);
+                all.for_each(|(o, (x, g))| *o = if *x > zero { *g } else { alpha * *g });
             }
             Piecewise::Clip { min, max } => {
-                all.for_each(|(o, (x, g))| *o = if *x > min && *x < max { *g } else { 0.0 });
+                let (min, max) = (exactly::<T>(min), exactly::<T>(max));
+                all.for_each(|(o, (x, g))| *o = if *x > min && *x < max { *g } else { zero });
             }
-            Piecewise::HardSigmoid { alpha, beta } => all.for_each(|(o, (x, g))| {
-                let inner = alpha * x + beta;
-                *o = if inner > 0.0 && inner < 1.0 { alpha * g } else { 0.0 };
-            }),
+            Piecewise::HardSigmoid { alpha, beta } => {
+                let (alpha, beta) = (exactly::<T>(alpha), exactly::<T>(beta));
+                all.for_each(|(o, (x, g))| {
+                    let inner = alpha * *x + beta;
+                    *o = if inner > zero && inner < one { alpha * *g } else { zero };
+                });
+            }
         }
     }
 
@@ -77,9 +93,14 @@ impl Piecewise {
 }
 
 /// `min` wins over `max` when they cross, as in ONNX; NaN stays.
-fn clip(x: f32, min: f32, max: f32) -> f32 {
+fn clip<T: PartialOrd>(x: T, min: T, max: T) -> T {
     let x = if x < min { min } else { x };
     if x > max { max } else { x }
+}
+
+/// An attribute as a number of the precision at work.
+fn exactly<T: WithDType>(attribute: f32) -> T {
+    T::from_f64(f64::from(attribute))
 }
 
 /// The activation of `x`, any shape.
@@ -95,16 +116,38 @@ pub(crate) fn piecewise(x: &Tensor, f: Piecewise) -> Result<Tensor> {
     }
 }
 
+/// `f'(x) dx`, like `x`; the slope is a constant to the gradient, because `f''` is zero almost everywhere.
+pub(crate) fn piecewise_tangent(x: &Tensor, dx: &Tensor, f: Piecewise) -> Result<Tensor> {
+    let x = x.detach();
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op2(&dx.contiguous()?, PullBack(f));
+    }
+    let inside = |low: f64, high: f64| -> Result<Tensor> { x.gt(low)?.mul(&x.lt(high)?)?.to_dtype(x.dtype()) };
+    let slope = match f {
+        Piecewise::Leaky { alpha } => {
+            let alpha = f64::from(alpha);
+            x.gt(0.0)?.to_dtype(x.dtype())?.affine(1.0 - alpha, alpha)?
+        }
+        Piecewise::Clip { min, max } => inside(min.into(), max.into())?,
+        Piecewise::HardSigmoid { alpha, beta } => {
+            let (alpha, beta) = (f64::from(alpha), f64::from(beta));
+            let ends = [-beta / alpha, (1.0 - beta) / alpha];
+            inside(ends[0].min(ends[1]), ends[0].max(ends[1]))?.affine(alpha, 0.0)?
+        }
+    };
+    slope * dx
+}
+
 struct Activate(Piecewise);
 /// `(x, g) -> f'(x) g`; linear in `g`, and `f'' = 0` almost everywhere.
 struct PullBack(Piecewise);
 
-/// The values of a contiguous f32 tensor.
-pub(super) fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+/// The values of a contiguous tensor.
+pub(super) fn floats<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("expected a contiguous tensor, found {layout:?}");
     };
-    Ok(&storage.as_slice::<f32>()?[start..end])
+    Ok(&storage.as_slice::<T>()?[start..end])
 }
 
 impl CustomOp1 for Activate {
@@ -113,10 +156,16 @@ impl CustomOp1 for Activate {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = floats(x, lx)?;
-        let mut y = vec![0.0; x.len()];
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| self.0.apply(x, y));
-        Ok((CpuStorage::F32(y), lx.shape().clone()))
+        fn run<T: WithDType>(f: Piecewise, x: &[T]) -> CpuStorage {
+            let mut y = vec![T::zero(); x.len()];
+            y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| f.apply(x, y));
+            T::to_cpu_storage_owned(y)
+        }
+        let y = match x {
+            CpuStorage::F64(_) => run::<f64>(self.0, floats(x, lx)?),
+            _ => run::<f32>(self.0, floats(x, lx)?),
+        };
+        Ok((y, lx.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, g: &Tensor) -> Result<Option<Tensor>> {
@@ -130,11 +179,17 @@ impl CustomOp2 for PullBack {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, g: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (x, g) = (floats(x, lx)?, floats(g, lg)?);
-        let mut out = vec![0.0; x.len()];
-        let inputs = x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK));
-        out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, g))| self.0.pull_back(x, g, out));
-        Ok((CpuStorage::F32(out), lx.shape().clone()))
+        fn run<T: WithDType>(f: Piecewise, x: &[T], g: &[T]) -> CpuStorage {
+            let mut out = vec![T::zero(); x.len()];
+            let inputs = x.par_chunks(CHUNK).zip(g.par_chunks(CHUNK));
+            out.par_chunks_mut(CHUNK).zip(inputs).for_each(|(out, (x, g))| f.pull_back(x, g, out));
+            T::to_cpu_storage_owned(out)
+        }
+        let out = match x {
+            CpuStorage::F64(_) => run::<f64>(self.0, floats(x, lx)?, floats(g, lg)?),
+            _ => run::<f32>(self.0, floats(x, lx)?, floats(g, lg)?),
+        };
+        Ok((out, lx.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {

@@ -3,13 +3,13 @@
 use candle_core::{Result, Tensor};
 use sentei_graph::ops::BatchNorm;
 
-use super::{Lower, Step, piecewise, take};
+use super::{Dual, Lower, Step, piecewise, piecewise_tangent, take};
 use crate::batch_norm;
 
 impl Lower for BatchNorm {
     fn lower(&self, inputs: &[&Tensor], step: &mut Step) -> Result<Tensor> {
         let [x, gamma, beta, mean, variance] = take(inputs)?;
-        if !step.training() {
+        if !step.batch_statistics {
             let y = batch_norm::affine(x, gamma, beta, mean, variance, self.epsilon)?;
             return step.activation.map_or(Ok(y.clone()), |f| piecewise(&y, f));
         }
@@ -19,5 +19,16 @@ impl Lower for BatchNorm {
         step.updates.push((3, moved(mean, &batch.mean)?));
         step.updates.push((4, moved(variance, &batch.unbiased_variance()?)?));
         batch_norm::normalise(x, gamma, beta, &batch, self.epsilon, step.activation)
+    }
+
+    fn tangent(&self, inputs: &[Dual], y: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
+        let [x, gamma, beta, mean, variance] = take(inputs)?;
+        let fixed = (!step.batch_statistics).then_some((&mean.value, &variance.value));
+        let tangent = batch_norm::tangent(&x, &gamma, &beta, fixed, self.epsilon)?;
+        match step.activation {
+            // The slope shows in the activation's output.
+            Some(f) => tangent.map(|t| piecewise_tangent(y, &t, f)).transpose(),
+            None => Ok(tangent),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use sentei_graph::ops::MatMul;
 
-use super::{Lower, Step, take};
+use super::{Dual, Lower, Step, bilinear_tangent, take};
 
 impl Lower for MatMul {
     fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
@@ -15,5 +15,10 @@ impl Lower for MatMul {
             return a.reshape(((), inner))?.matmul(b)?.reshape(shape);
         }
         a.contiguous()?.matmul(&b.contiguous()?)
+    }
+
+    /// `da b + a db`.
+    fn tangent(&self, inputs: &[Dual], _: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
+        bilinear_tangent(self, inputs, step)
     }
 }

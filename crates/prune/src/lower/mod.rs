@@ -10,12 +10,14 @@ use sentei_graph::Op;
 mod activation;
 mod pool;
 
-pub(crate) use activation::{Piecewise, piecewise};
+pub(crate) use activation::{Piecewise, piecewise, piecewise_tangent};
 
 /// What a lowering may know and change beside its inputs.
 pub(crate) struct Step {
-    /// Seed of this node's randomness in training, `None` in evaluation.
+    /// Seed of this node's randomness, `None` where nothing is random.
     pub seed: Option<u64>,
+    /// Whether batch norm takes the statistics of the batch, and not the running ones.
+    pub batch_statistics: bool,
     /// Dropout rate that overrides the graph's.
     pub rate: Option<f32>,
     /// Activation that the op applies to its output, in place of the node that follows (batch norm only).
@@ -28,12 +30,23 @@ impl Step {
     /// `seed` is the seed of the pass, `position` that of the node in it.
     pub fn new(seed: Option<u64>, position: u64, rate: Option<f32>, activation: Option<Piecewise>) -> Step {
         let seed = seed.map(|s| s.wrapping_add(position.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
-        Step { seed, rate, activation, updates: Vec::new() }
+        Step { seed, batch_statistics: seed.is_some(), rate, activation, updates: Vec::new() }
     }
+}
 
-    /// Whether batch statistics and dropout are on.
-    pub fn training(&self) -> bool {
-        self.seed.is_some()
+/// A value and the speed at which it moves when the parameters move along one direction.
+#[derive(Clone, Debug)]
+pub(crate) struct Dual {
+    /// The value.
+    pub value: Tensor,
+    /// Its tangent, of the same shape; `None` for a value that stands still.
+    pub tangent: Option<Tensor>,
+}
+
+impl Dual {
+    /// `f(value, tangent)`, unless the value stands still.
+    fn push(&self, f: impl FnOnce(&Tensor, &Tensor) -> Result<Tensor>) -> Result<Option<Tensor>> {
+        self.tangent.as_ref().map(|t| f(&self.value, t)).transpose()
     }
 }
 
@@ -41,6 +54,12 @@ impl Step {
 pub(crate) trait Lower {
     /// The op's output; the graph's shape inference has accepted the inputs up to the length of the batch.
     fn lower(&self, inputs: &[&Tensor], step: &mut Step) -> Result<Tensor>;
+
+    /// The tangent of the output `y` that [`Lower::lower`] gave for the values of `inputs`; `None` for zero.
+    ///
+    /// It is made of ops that `backward` can differentiate once, and no gradient through it is lost but where the op has a
+    /// second derivative of zero: one reverse pass over a graph of tangents is then an exact Hessian-vector product.
+    fn tangent(&self, inputs: &[Dual], y: &Tensor, step: &mut Step) -> Result<Option<Tensor>>;
 }
 
 macro_rules! lowerings {
@@ -50,6 +69,10 @@ macro_rules! lowerings {
         impl Lower for Op {
             fn lower(&self, inputs: &[&Tensor], step: &mut Step) -> Result<Tensor> {
                 match self { $(Op::$op(op) => op.lower(inputs, step),)* }
+            }
+
+            fn tangent(&self, inputs: &[Dual], y: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
+                match self { $(Op::$op(op) => op.tangent(inputs, y, step),)* }
             }
         }
     };
@@ -94,9 +117,35 @@ pub(crate) fn as_piecewise(op: &Op) -> Option<Piecewise> {
 }
 
 /// The inputs as an array of the length that the op takes.
-fn take<'a, const N: usize>(inputs: &[&'a Tensor]) -> Result<[&'a Tensor; N]> {
-    match inputs.try_into() {
+fn take<T: Clone, const N: usize>(inputs: &[T]) -> Result<[T; N]> {
+    match inputs.to_vec().try_into() {
         Ok(inputs) => Ok(inputs),
         Err(_) => bail!("expected {N} inputs, found {}", inputs.len()),
     }
+}
+
+/// The tangent of an op with one input that it is linear in.
+fn linear_tangent(op: &impl Lower, inputs: &[Dual], step: &mut Step) -> Result<Option<Tensor>> {
+    let [x] = take(inputs)?;
+    x.push(|_, dx| op.lower(&[dx], step))
+}
+
+/// The tangent of an op with two inputs that it is linear in, each.
+fn bilinear_tangent(op: &impl Lower, inputs: &[Dual], step: &mut Step) -> Result<Option<Tensor>> {
+    let [a, b] = take(inputs)?;
+    let left = a.push(|_, da| op.lower(&[da, &b.value], step))?;
+    let right = b.push(|_, db| op.lower(&[&a.value, db], step))?;
+    sum([left, right].into_iter().flatten().map(Ok))
+}
+
+/// The sum of tensors of one shape, `None` of none.
+fn sum(terms: impl IntoIterator<Item = Result<Tensor>>) -> Result<Option<Tensor>> {
+    let mut total: Option<Tensor> = None;
+    for term in terms {
+        total = Some(match total {
+            Some(total) => (total + term?)?,
+            None => term?,
+        });
+    }
+    Ok(total)
 }

@@ -1,7 +1,7 @@
 //! Pooling with any stride and any padding, with gradients: candle's own gradient needs windows that do not overlap, and its
 //! pools know no padding.
 
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
 use super::activation::floats;
@@ -56,12 +56,12 @@ impl Geometry {
     }
 
     /// Index of the first largest value of each window; `None` for a window that lies in the padding.
-    fn winners(&self, x: &[f32], mut each: impl FnMut(usize, Option<usize>)) {
+    fn winners<T: WithDType>(&self, x: &[T], mut each: impl FnMut(usize, Option<usize>)) {
         self.windows(|o, rows, columns| {
             let mut best: Option<usize> = None;
             for y in rows.0..rows.1 {
                 for i in y * self.input[1] + columns.0..y * self.input[1] + columns.1 {
-                    let wins = best.is_none_or(|b| x[i] > x[b] || (x[i].is_nan() && !x[b].is_nan()));
+                    let wins = best.is_none_or(|b| x[i] > x[b] || (is_nan(x[i]) && !is_nan(x[b])));
                     best = if wins { Some(i) } else { best };
                 }
             }
@@ -70,14 +70,19 @@ impl Geometry {
     }
 
     /// Runs `each` on every pair of an output-like plane and the input-like plane under it, planes in parallel.
-    fn per_plane(&self, out: &mut [f32], out_plane: [usize; 2], each: impl Fn(usize, &mut [f32]) + Sync) {
+    fn per_plane<T: Send>(&self, out: &mut [T], out_plane: [usize; 2], each: impl Fn(usize, &mut [T]) + Sync) {
         let length = (out_plane[0] * out_plane[1]).max(1);
         out.par_chunks_mut(length).with_min_len(4).enumerate().for_each(|(plane, out)| each(plane, out));
     }
 }
 
+#[allow(clippy::eq_op, reason = "only NaN differs from itself, and no trait at hand says it better")]
+fn is_nan<T: PartialEq>(v: T) -> bool {
+    v != v
+}
+
 /// Plane `index` of `all`, of `lengths`.
-fn plane(all: &[f32], index: usize, lengths: [usize; 2]) -> &[f32] {
+fn plane<T>(all: &[T], index: usize, lengths: [usize; 2]) -> &[T] {
     &all[index * lengths[0] * lengths[1]..][..lengths[0] * lengths[1]]
 }
 
@@ -98,6 +103,26 @@ pub(super) fn max(x: &Tensor, g: Geometry) -> Result<Tensor> {
     Ok(best.expect("a kernel has at least one tap"))
 }
 
+/// `dx` where [`max`] finds the largest `x`, `[N, C, oh, ow]`; linear in `dx`, with the places a constant to the gradient.
+pub(super) fn max_tangent(x: &Tensor, dx: &Tensor, g: Geometry) -> Result<Tensor> {
+    let x = x.detach();
+    if x.device().is_cpu() {
+        return x.contiguous()?.apply_op2(&dx.contiguous()?, MaxPick(g));
+    }
+    let (x, dx) = (pad(&x, &g, f32::MIN)?, pad(dx, &g, 0.0)?);
+    let (mut values, mut tangents) = (Vec::new(), Vec::new());
+    for_taps(&x, &g, |tap| Ok(values.push(tap)))?;
+    for_taps(&dx, &g, |tap| Ok(tangents.push(tap)))?;
+    let mut taps = values.into_iter().zip(tangents);
+    let (mut best, mut picked) = taps.next().expect("a kernel has at least one tap");
+    for (value, tangent) in taps {
+        let wins = value.gt(&best)?;
+        picked = wins.where_cond(&tangent, &picked)?;
+        best = wins.where_cond(&value, &best)?;
+    }
+    Ok(picked)
+}
+
 /// Mean of each window, over the whole kernel or over what lies inside the input.
 pub(super) fn average(x: &Tensor, g: Geometry, count_padding: bool) -> Result<Tensor> {
     if x.device().is_cpu() {
@@ -110,14 +135,15 @@ pub(super) fn average(x: &Tensor, g: Geometry, count_padding: bool) -> Result<Te
         Ok(())
     })?;
     let mut shares = vec![0.0; g.output[0] * g.output[1]];
-    g.windows(|o, rows, columns| shares[o] = share(&g, count_padding, rows, columns));
-    sum.broadcast_mul(&Tensor::from_vec(shares, (1, 1, g.output[0], g.output[1]), x.device())?)
+    g.windows(|o, rows, columns| shares[o] = share::<f64>(&g, count_padding, rows, columns));
+    let shares = Tensor::from_vec(shares, (1, 1, g.output[0], g.output[1]), x.device())?;
+    sum.broadcast_mul(&shares.to_dtype(x.dtype())?)
 }
 
-fn share(g: &Geometry, count_padding: bool, rows: (usize, usize), columns: (usize, usize)) -> f32 {
+fn share<T: WithDType>(g: &Geometry, count_padding: bool, rows: (usize, usize), columns: (usize, usize)) -> T {
     let inside = (rows.1 - rows.0) * (columns.1 - columns.0);
     let count = if count_padding { g.kernel[0] * g.kernel[1] } else { inside };
-    if count == 0 { 0.0 } else { 1.0 / count as f32 }
+    if count == 0 { T::zero() } else { T::one() / T::from_f64(count as f64) }
 }
 
 /// `x` with the padding, and with enough after it that every tap can be cut out as whole steps.
@@ -129,7 +155,7 @@ fn pad(x: &Tensor, g: &Geometry, value: f32) -> Result<Tensor> {
         let filler = |length: usize, y: &Tensor| -> Result<Tensor> {
             let mut shape = y.dims().to_vec();
             shape[axis + 2] = length;
-            Tensor::full(value, shape, x.device())?.contiguous()
+            Tensor::full(value, shape, x.device())?.contiguous()?.to_dtype(x.dtype())
         };
         y = Tensor::cat(&[&filler(g.pads[axis], &y)?, &y, &filler(after, &y)?], axis + 2)?;
     }
@@ -161,13 +187,19 @@ impl CustomOp1 for Max {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (g, x) = (&self.0, floats(x, lx)?);
-        let mut y = vec![0.0; g.shape(g.output).elem_count()];
-        g.per_plane(&mut y, g.output, |p, y| {
-            let x = plane(x, p, g.input);
-            g.winners(x, |o, best| y[o] = best.map_or(f32::NEG_INFINITY, |i| x[i]));
-        });
-        Ok((CpuStorage::F32(y), g.shape(g.output)))
+        fn run<T: WithDType>(g: &Geometry, x: &[T]) -> CpuStorage {
+            let mut y = vec![T::zero(); g.shape(g.output).elem_count()];
+            g.per_plane(&mut y, g.output, |p, y| {
+                let x = plane(x, p, g.input);
+                g.winners(x, |o, best| y[o] = best.map_or(T::from_f64(f64::NEG_INFINITY), |i| x[i]));
+            });
+            T::to_cpu_storage_owned(y)
+        }
+        let y = match x {
+            CpuStorage::F64(_) => run::<f64>(&self.0, floats(x, lx)?),
+            _ => run::<f32>(&self.0, floats(x, lx)?),
+        };
+        Ok((y, self.0.shape(self.0.output)))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, gy: &Tensor) -> Result<Option<Tensor>> {
@@ -181,17 +213,23 @@ impl CustomOp2 for MaxScatter {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, gy: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (g, x, gy) = (&self.0, floats(x, lx)?, floats(gy, lg)?);
-        let mut gx = vec![0.0; x.len()];
-        g.per_plane(&mut gx, g.input, |p, gx| {
-            let gy = plane(gy, p, g.output);
-            g.winners(plane(x, p, g.input), |o, best| {
-                if let Some(i) = best {
-                    gx[i] += gy[o];
-                }
+        fn run<T: WithDType>(g: &Geometry, x: &[T], gy: &[T]) -> CpuStorage {
+            let mut gx = vec![T::zero(); x.len()];
+            g.per_plane(&mut gx, g.input, |p, gx| {
+                let gy = plane(gy, p, g.output);
+                g.winners(plane(x, p, g.input), |o, best| {
+                    if let Some(i) = best {
+                        gx[i] += gy[o];
+                    }
+                });
             });
-        });
-        Ok((CpuStorage::F32(gx), g.shape(g.input)))
+            T::to_cpu_storage_owned(gx)
+        }
+        let gx = match x {
+            CpuStorage::F64(_) => run::<f64>(&self.0, floats(x, lx)?, floats(gy, lg)?),
+            _ => run::<f32>(&self.0, floats(x, lx)?, floats(gy, lg)?),
+        };
+        Ok((gx, self.0.shape(self.0.input)))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -205,13 +243,19 @@ impl CustomOp2 for MaxPick {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout, v: &CpuStorage, lv: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (g, x, v) = (&self.0, floats(x, lx)?, floats(v, lv)?);
-        let mut y = vec![0.0; g.shape(g.output).elem_count()];
-        g.per_plane(&mut y, g.output, |p, y| {
-            let v = plane(v, p, g.input);
-            g.winners(plane(x, p, g.input), |o, best| y[o] = best.map_or(0.0, |i| v[i]));
-        });
-        Ok((CpuStorage::F32(y), g.shape(g.output)))
+        fn run<T: WithDType>(g: &Geometry, x: &[T], v: &[T]) -> CpuStorage {
+            let mut y = vec![T::zero(); g.shape(g.output).elem_count()];
+            g.per_plane(&mut y, g.output, |p, y| {
+                let v = plane(v, p, g.input);
+                g.winners(plane(x, p, g.input), |o, best| y[o] = best.map_or(T::zero(), |i| v[i]));
+            });
+            T::to_cpu_storage_owned(y)
+        }
+        let y = match x {
+            CpuStorage::F64(_) => run::<f64>(&self.0, floats(x, lx)?, floats(v, lv)?),
+            _ => run::<f32>(&self.0, floats(x, lx)?, floats(v, lv)?),
+        };
+        Ok((y, self.0.shape(self.0.output)))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, gy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
@@ -236,17 +280,24 @@ impl CustomOp1 for Average {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, lx: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (g, x) = (&self.g, floats(x, lx)?);
-        let mut y = vec![0.0; g.shape(g.output).elem_count()];
-        g.per_plane(&mut y, g.output, |p, y| {
-            let x = plane(x, p, g.input);
-            g.windows(|o, rows, columns| {
-                let line = |r: usize| &x[r * g.input[1]..][columns.0..columns.1];
-                let sum: f32 = (rows.0..rows.1).map(|r| line(r).iter().sum::<f32>()).sum();
-                y[o] = sum * share(g, self.count_padding, rows, columns);
+        fn run<T: WithDType>(g: &Geometry, count_padding: bool, x: &[T]) -> CpuStorage {
+            let add = |values: &[T]| values.iter().fold(T::zero(), |a, v| a + *v);
+            let mut y = vec![T::zero(); g.shape(g.output).elem_count()];
+            g.per_plane(&mut y, g.output, |p, y| {
+                let x = plane(x, p, g.input);
+                g.windows(|o, rows, columns| {
+                    let line = |r: usize| &x[r * g.input[1]..][columns.0..columns.1];
+                    let sum = (rows.0..rows.1).fold(T::zero(), |sum, r| sum + add(line(r)));
+                    y[o] = sum * share(g, count_padding, rows, columns);
+                });
             });
-        });
-        Ok((CpuStorage::F32(y), g.shape(g.output)))
+            T::to_cpu_storage_owned(y)
+        }
+        let y = match x {
+            CpuStorage::F64(_) => run::<f64>(&self.g, self.count_padding, floats(x, lx)?),
+            _ => run::<f32>(&self.g, self.count_padding, floats(x, lx)?),
+        };
+        Ok((y, self.g.shape(self.g.output)))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, gy: &Tensor) -> Result<Option<Tensor>> {
@@ -260,18 +311,24 @@ impl CustomOp1 for Spread {
     }
 
     fn cpu_fwd(&self, gy: &CpuStorage, lg: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (g, gy) = (&self.g, floats(gy, lg)?);
-        let mut gx = vec![0.0; g.shape(g.input).elem_count()];
-        g.per_plane(&mut gx, g.input, |p, gx| {
-            let gy = plane(gy, p, g.output);
-            g.windows(|o, rows, columns| {
-                let part = gy[o] * share(g, self.count_padding, rows, columns);
-                for r in rows.0..rows.1 {
-                    gx[r * g.input[1]..][columns.0..columns.1].iter_mut().for_each(|v| *v += part);
-                }
+        fn run<T: WithDType>(g: &Geometry, count_padding: bool, gy: &[T]) -> CpuStorage {
+            let mut gx = vec![T::zero(); g.shape(g.input).elem_count()];
+            g.per_plane(&mut gx, g.input, |p, gx| {
+                let gy = plane(gy, p, g.output);
+                g.windows(|o, rows, columns| {
+                    let part = gy[o] * share(g, count_padding, rows, columns);
+                    for r in rows.0..rows.1 {
+                        gx[r * g.input[1]..][columns.0..columns.1].iter_mut().for_each(|v| *v += part);
+                    }
+                });
             });
-        });
-        Ok((CpuStorage::F32(gx), g.shape(g.input)))
+            T::to_cpu_storage_owned(gx)
+        }
+        let gx = match gy {
+            CpuStorage::F64(_) => run::<f64>(&self.g, self.count_padding, floats(gy, lg)?),
+            _ => run::<f32>(&self.g, self.count_padding, floats(gy, lg)?),
+        };
+        Ok((gx, self.g.shape(self.g.input)))
     }
 
     fn bwd(&self, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<Option<Tensor>> {

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor, bail};
 use sentei_graph::ops::Reshape;
 
-use super::{Lower, Step, take};
+use super::{Dual, Lower, Step, linear_tangent, take};
 
 impl Lower for Reshape {
     fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
@@ -28,5 +28,9 @@ impl Lower for Reshape {
             shape[axis] = x.elem_count() / known;
         }
         x.reshape(shape)
+    }
+
+    fn tangent(&self, inputs: &[Dual], _: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
+        linear_tangent(self, inputs, step)
     }
 }

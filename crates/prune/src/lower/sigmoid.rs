@@ -3,12 +3,18 @@
 use candle_core::{Result, Tensor};
 use sentei_graph::ops::Sigmoid;
 
-use super::{Lower, Step, take};
+use super::{Dual, Lower, Step, take};
 
 impl Lower for Sigmoid {
     fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
         let [x] = take(inputs)?;
         sigmoid(x)
+    }
+
+    /// `y (1 - y) dx`.
+    fn tangent(&self, inputs: &[Dual], y: &Tensor, _: &mut Step) -> Result<Option<Tensor>> {
+        let [x] = take(inputs)?;
+        x.push(|_, dx| (y * y.affine(-1.0, 1.0)?)? * dx)
     }
 }
 

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use sentei_graph::ops::Slice;
 
-use super::{Lower, Step, take};
+use super::{Dual, Lower, Step, linear_tangent, take};
 
 impl Lower for Slice {
     fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
@@ -19,5 +19,9 @@ impl Lower for Slice {
             }
         }
         y.contiguous()
+    }
+
+    fn tangent(&self, inputs: &[Dual], _: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
+        linear_tangent(self, inputs, step)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{Result, Tensor};
 use sentei_graph::ops::Softmax;
 
-use super::{Lower, Step, take};
+use super::{Dual, Lower, Step, take};
 
 impl Lower for Softmax {
     fn lower(&self, inputs: &[&Tensor], _: &mut Step) -> Result<Tensor> {
@@ -12,5 +12,11 @@ impl Lower for Softmax {
         let largest = x.detach().max_keepdim(self.axis)?;
         let exp = x.broadcast_sub(&largest)?.exp()?;
         exp.broadcast_div(&exp.sum_keepdim(self.axis)?)
+    }
+
+    /// `y (dx - sum(y dx))`.
+    fn tangent(&self, inputs: &[Dual], y: &Tensor, _: &mut Step) -> Result<Option<Tensor>> {
+        let [x] = take(inputs)?;
+        x.push(|_, dx| y * dx.broadcast_sub(&(y * dx)?.sum_keepdim(self.axis)?)?)
     }
 }
