@@ -110,10 +110,7 @@ pub(super) fn max_tangent(x: &Tensor, dx: &Tensor, g: Geometry) -> Result<Tensor
         return x.contiguous()?.apply_op2(&dx.contiguous()?, MaxPick(g));
     }
     let (x, dx) = (pad(&x, &g, f32::MIN)?, pad(dx, &g, 0.0)?);
-    let (mut values, mut tangents) = (Vec::new(), Vec::new());
-    for_taps(&x, &g, |tap| Ok(values.push(tap)))?;
-    for_taps(&dx, &g, |tap| Ok(tangents.push(tap)))?;
-    let mut taps = values.into_iter().zip(tangents);
+    let mut taps = taps(&x, &g)?.into_iter().zip(taps(&dx, &g)?);
     let (mut best, mut picked) = taps.next().expect("a kernel has at least one tap");
     for (value, tangent) in taps {
         let wins = value.gt(&best)?;
@@ -160,6 +157,15 @@ fn pad(x: &Tensor, g: &Geometry, value: f32) -> Result<Tensor> {
         y = Tensor::cat(&[&filler(g.pads[axis], &y)?, &y, &filler(after, &y)?], axis + 2)?;
     }
     Ok(y)
+}
+
+fn taps(x: &Tensor, g: &Geometry) -> Result<Vec<Tensor>> {
+    let mut all = Vec::with_capacity(g.kernel[0] * g.kernel[1]);
+    for_taps(x, g, |tap| {
+        all.push(tap);
+        Ok(())
+    })?;
+    Ok(all)
 }
 
 fn for_taps(x: &Tensor, g: &Geometry, mut each: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
