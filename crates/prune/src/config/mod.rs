@@ -18,7 +18,7 @@ pub struct ConfigError {
 }
 
 /// `Ok` when `holds`, else an error about `key`.
-fn require(holds: bool, key: &'static str, why: impl FnOnce() -> String) -> Result<(), ConfigError> {
+pub(crate) fn require(holds: bool, key: &'static str, why: impl FnOnce() -> String) -> Result<(), ConfigError> {
     if holds { Ok(()) } else { Err(ConfigError { key, why: why() }) }
 }
 

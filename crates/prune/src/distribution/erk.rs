@@ -47,6 +47,27 @@ mod tests {
     use super::super::tests::Fixture;
 
     #[test]
+    fn pai_oracle_10_equal_shapes_share_equally_and_small_kernels_stay_denser() {
+        let shapes: [&[usize]; 5] = [&[32, 32, 3, 3], &[32, 32, 1, 1], &[32, 32, 3, 3], &[64, 32, 3, 3], &[10, 64]];
+        let zeros = |s: &&[usize]| (s.to_vec(), vec![0.0; s.iter().product()]);
+        let fixture = Fixture::new(shapes.iter().map(zeros).collect());
+        let total: usize = fixture.layers.iter().map(|l| l.len()).sum();
+        for density in [0.02, 0.05, 0.1, 0.2, 0.5] {
+            let counts = Distribution::Erk.counts(&fixture.views(), density).unwrap();
+            assert_eq!(counts.iter().sum::<usize>(), (density * total as f64).round() as usize);
+            let of = |i: usize| counts[i] as f64 / fixture.layers[i].len() as f64;
+            assert!((0..5).all(|i| of(i) <= 1.0), "{counts:?}");
+            assert!(counts[0].abs_diff(counts[2]) <= 1, "equal shapes, found {counts:?}");
+            assert!(of(1) > of(0), "a 1x1 kernel is denser than a 3x3 one of equal channels");
+            // eps * (sum of dims) / (product of dims), with one eps for every layer that is not dense.
+            let eps = |i: usize| of(i) * fixture.layers[i].len() as f64 / shapes[i].iter().sum::<usize>() as f64;
+            if of(3) < 1.0 && of(0) < 1.0 {
+                assert!((eps(3) / eps(0) - 1.0).abs() < 0.02, "{} {}", eps(3), eps(0));
+            }
+        }
+    }
+
+    #[test]
     fn the_sum_is_exact_and_no_layer_is_more_than_dense() {
         let shapes: [&[usize]; 4] = [&[8, 1, 3, 3], &[16, 8, 3, 3], &[16, 8, 1, 1], &[10, 16]];
         let zeros = |s: &&[usize]| (s.to_vec(), vec![0.0; s.iter().product()]);

@@ -1,23 +1,34 @@
 //! Score: what matters. A method is one file here; [`Pruner`] joins it with a distribution and selects exactly.
 
 mod config;
+mod grasp;
+mod images;
+mod linear;
 mod magnitude;
 mod pruner;
 mod random;
+mod snip;
+mod synflow;
 
 use std::sync::Arc;
 
+use candle_core::{DType, Tensor};
 use sentei_data::{Dataset, Normalise};
 
+use crate::PruneError;
 use crate::layers::Layer;
 use crate::masks::Masks;
 use crate::net::Net;
 use crate::train::TrainError;
 
 pub use config::ScoreConfig;
+pub use grasp::Grasp;
+pub use images::Images;
 pub use magnitude::Magnitude;
 pub use pruner::Pruner;
 pub use random::Random;
+pub use snip::Snip;
+pub use synflow::Synflow;
 
 /// Labelled images for scores that look at gradients; they read the train split.
 #[derive(Clone, Copy, Debug)]
@@ -59,3 +70,23 @@ pub trait Score {
         1
     }
 }
+
+/// The current value of a parameter.
+fn parameter<'a>(net: &'a Net, name: &str) -> Result<&'a Tensor, PruneError> {
+    let missing = || PruneError::Missing { kind: "parameter", name: name.into() };
+    Ok(net.var(name).ok_or_else(missing)?.var.as_tensor())
+}
+
+/// Each parameter times the tensor of its shape that belongs to it.
+fn products(net: &Net, names: &[String], others: &[Tensor]) -> Result<Vec<Tensor>, TrainError> {
+    let product = |(name, other): (&String, &Tensor)| Ok((parameter(net, name)? * other)?.detach());
+    names.iter().zip(others).map(product).collect()
+}
+
+/// Scores as they are ranked.
+fn on_host(scores: &Tensor) -> Result<Vec<f32>, TrainError> {
+    Ok(scores.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?)
+}
+
+#[cfg(test)]
+mod tests;
