@@ -65,6 +65,30 @@ const METHODS: &[Method] = &[
         set: |c| fresh(c, ScoreConfig::Magnitude, global(&c.distribution)),
     },
     Method {
+        name: "snip",
+        about: "keep the initial weights whose scaling would change the loss, train them",
+        paper: "Lee et al. 2019",
+        set: |c| fresh(c, ScoreConfig::SNIP, global(&c.distribution)),
+    },
+    Method {
+        name: "grasp",
+        about: "keep the initial weights that keep the gradient up, train them",
+        paper: "Wang et al. 2020",
+        set: |c| fresh(c, ScoreConfig::GRASP, global(&c.distribution)),
+    },
+    Method {
+        name: "grasp-abs",
+        about: "keep the initial weights that change the gradient most, either way, train them",
+        paper: "Frankle et al. 2021",
+        set: |c| fresh(c, ScoreConfig::GRASP_ABSOLUTE, global(&c.distribution)),
+    },
+    Method {
+        name: "synflow",
+        about: "keep the initial weights that the flow goes through, found in 100 rounds without data, train them",
+        paper: "Tanaka et al. 2020",
+        set: |c| fresh(c, ScoreConfig::SYNFLOW, global(&c.distribution)),
+    },
+    Method {
         name: "random-uniform",
         about: "remove initial weights at random, the same share of every layer, train the rest",
         paper: "Frankle et al. 2021",

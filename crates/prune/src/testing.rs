@@ -27,6 +27,14 @@ pub(crate) struct Golden {
     pub hessian_gradient_product: Vec<Vec<Vec<f64>>>,
     #[serde(rename = "grasp_scores_T200")]
     pub grasp_scores_t200: Vec<Vec<Vec<f64>>>,
+    pub synflow_scores_iter0: Vec<Vec<Vec<f64>>>,
+    pub synflow_objective: f64,
+    pub synflow_layer_sums: Vec<f64>,
+    #[serde(rename = "synflow_mask_density_0p25_20_iterations")]
+    pub synflow_mask_after_20_rounds: Vec<Vec<Vec<u8>>>,
+    pub synflow_kept_per_iteration: Vec<usize>,
+    #[serde(rename = "synflow_mask_density_0p25_single_shot")]
+    pub synflow_mask_after_one_round: Vec<Vec<Vec<u8>>>,
     pub hessian_eigenvalues_ascending: Vec<f64>,
     pub hessian_trace: f64,
 }

@@ -65,6 +65,9 @@ impl ScoreConfig {
     /// GraSP with the settings of its paper.
     pub const GRASP: ScoreConfig =
         ScoreConfig::Grasp { per_class: 10, batches: 1, temperature: 200.0, absolute: false };
+    /// The variant of [`ScoreConfig::GRASP`] that keeps the largest scores whatever their sign.
+    pub const GRASP_ABSOLUTE: ScoreConfig =
+        ScoreConfig::Grasp { per_class: 10, batches: 1, temperature: 200.0, absolute: true };
     /// SynFlow with the rounds of its paper.
     pub const SYNFLOW: ScoreConfig = ScoreConfig::Synflow { rounds: 100 };
 

@@ -67,7 +67,8 @@ mod tests {
         let harness = Harness::new();
         let net = Net::new(&testing::mlp(&[16, 6, 3], None), &Device::Cpu).unwrap();
         let data = ScoreData { data: &harness.data, normalise: &harness.normalise };
-        let draw = |per_class, batches, seed| Images { per_class, batches }.draw(&net, Some(data), seed, "snip").unwrap();
+        let draw =
+            |per_class, batches, seed| Images { per_class, batches }.draw(&net, Some(data), seed, "snip").unwrap();
         let two = draw(5, 2, 1);
         for (images, labels) in &two {
             assert_eq!(images.dims(), [15, 1, 4, 4]);

@@ -111,8 +111,7 @@ fn deep_networks_do_not_overflow() {
     assert!(objective > f64::from(f32::MAX), "f32 would not do: {objective:e}");
     let weights: Vec<Vec<f32>> = layers.iter().map(|l| crate::values(&net, &l.name).unwrap()).collect();
     let masks = Masks::dense(&layers);
-    let input =
-        ScoreInput { net: &mut net, layers: &layers, weights: &weights, masks: &masks, data: None, seed: 0 };
+    let input = ScoreInput { net: &mut net, layers: &layers, weights: &weights, masks: &masks, data: None, seed: 0 };
     let scores = Synflow { rounds: 1 }.score(input).unwrap();
     let all = || scores.iter().flatten();
     assert!(all().all(|s| s.is_finite() && *s >= 0.0));
@@ -163,9 +162,9 @@ fn pai_oracle_3_counts_and_masks_of_twenty_rounds_and_of_one_are_the_golden_ones
     let (twenty, mut kept, last) = masks_after(20);
     kept.push(last);
     assert_eq!(kept[1..], golden.synflow_kept_per_iteration);
-    assert_eq!(twenty, expected(&golden.synflow_mask_density_0p25_20_iterations));
+    assert_eq!(twenty, expected(&golden.synflow_mask_after_20_rounds));
     let (single, ..) = masks_after(1);
-    assert_eq!(single, expected(&golden.synflow_mask_density_0p25_single_shot));
+    assert_eq!(single, expected(&golden.synflow_mask_after_one_round));
     assert_ne!(single, twenty);
 }
 
@@ -229,7 +228,7 @@ fn pai_oracle_6_snip_and_synflow_do_not_see_a_rescaling_between_layers_and_grasp
 #[test]
 fn pai_oracle_9_grasp_removes_the_flat_directions_of_a_quadratic_first() {
     // L = sum a_i w_i^2 / 2: g = a w, H g = a^2 w, so S = -(a w)^2 and the smallest |a w| goes first.
-    let (a, w) = ([3.0, 0.1, 1.0, 2.0, 0.5f64], [0.2, -4.0, -1.5, 0.05, 3.0f64]);
+    let (a, w) = ([3.0, 0.1, 1.0, 2.0, 0.5f64], [0.2, -4.0, -1.5, 0.05, 2.4f64]);
     let hg: Vec<f64> = a.iter().zip(&w).map(|(a, w)| a * a * w).collect();
     let tensor = |v: &[f64]| Tensor::from_slice(v, v.len(), &Device::Cpu).unwrap();
     for absolute in [false, true] {
@@ -295,7 +294,7 @@ fn with_dead_units(dead: usize) -> Graph {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
 
     #[test]
     fn pai_oracle_12_every_score_keeps_the_exact_count_with_ties_and_never_revives(
@@ -308,11 +307,11 @@ proptest! {
         let mut net = Net::new(&graph, &Device::Cpu).unwrap();
         let before = testing::bits(&net.to_graph().unwrap());
         for config in ScoreConfig::ALL {
-            let score = match config {
+            let build = || match config {
                 ScoreConfig::Synflow { .. } => Box::new(Synflow { rounds: 7 }),
                 other => other.build(),
             };
-            let inverted = crate::ablation::Inverted(config.build());
+            let (score, inverted) = (build(), crate::ablation::Inverted(build()));
             let scores: [&dyn Score; 2] = [&*score, &inverted];
             for (score, distribution) in [(scores[0], FREE), (scores[0], Distribution::Erk), (scores[1], FREE)] {
                 let data = Some(ScoreData { data: &harness.data, normalise: &harness.normalise });
