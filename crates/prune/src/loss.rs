@@ -67,6 +67,23 @@ pub(crate) fn targets(classes: usize, labels: &[u32], smoothing: f64, weight: im
     rows.flat_map(|label| row(label).zip(0..classes).map(|(t, c)| t * weight(c) * share).collect::<Vec<_>>()).collect()
 }
 
+/// The sum over `logits` `[N, classes]` of `-targets * log_softmax(logits)`, a scalar to call `backward` on.
+///
+/// * `targets`: not negative, flat in row-major order; whoever wants a mean divides them by `N`.
+///
+/// # Errors
+/// [`PruneError::Tensor`] when there is not one target per logit.
+pub(crate) fn soft_cross_entropy(logits: &Tensor, targets: Vec<f32>) -> std::result::Result<Tensor, PruneError> {
+    let (rows, classes) = logits.dims2()?;
+    if targets.len() != rows * classes {
+        return Err(
+            candle_core::Error::Msg(format!("{rows} rows of {classes} logits met {} targets", targets.len())).into()
+        );
+    }
+    let cpu = logits.to_device(&candle_core::Device::Cpu)?.contiguous()?;
+    Ok(cpu.apply_op1(CrossEntropy { targets, classes })?)
+}
+
 struct CrossEntropy {
     /// Target of every row and class, already times the weight and the share of the mean; rows sum to their weight.
     targets: Vec<f32>,

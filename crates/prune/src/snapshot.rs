@@ -1,6 +1,7 @@
 //! The values of a network at one moment, and how to put them back.
 
 use candle_core::Tensor;
+use sha2::{Digest, Sha256};
 
 use crate::{Net, PruneError};
 
@@ -41,6 +42,25 @@ impl Snapshot {
         }
         Ok(())
     }
+
+    /// Adds names, shapes and values to a hash.
+    pub(crate) fn hash(&self, hash: &mut Sha256) {
+        for value in self.params.iter().chain(&self.buffers) {
+            hash.update(format!("{} {:?} ", value.name, value.shape));
+            value.data.iter().for_each(|v| hash.update(v.to_le_bytes()));
+        }
+    }
+
+    /// SHA-256, in hex, over names, shapes and values.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        self.hash(&mut hash);
+        hex(hash)
+    }
+}
+
+pub(crate) fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The current numbers of one parameter, flat.

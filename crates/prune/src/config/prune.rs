@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LearningRateSchedule, TrainConfig, is_amount, name_or_table, require};
+use crate::distill::Distill;
 use crate::distribution::{Collapse, Distribution};
 use crate::layers::PrunableSet;
 use crate::parameterisation::Parameterisation;
@@ -26,7 +27,7 @@ pub struct PruneConfig {
     pub distribution: Distribution,
     /// What happens when a layer would keep nothing: `"refuse"` (an error) or `"allow"` (reported).
     pub collapse: Collapse,
-    /// When weights are removed: `"one_shot"`, `"iterative"` or `"cubic"`.
+    /// When weights are removed: `"one_shot"`, `"iterative"`, `"cubic"`, `"ac_dc"`, `"rigl"` or `"set"`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub schedule: Schedule,
     /// What the optimiser moves in place of the weights: `"plain"`, `"sign_in"` or `"ham"`.
@@ -42,6 +43,8 @@ pub struct PruneConfig {
     pub prune_depthwise: bool,
     /// Whether dropout rates shrink with the square root of a layer's density while retraining.
     pub adjust_dropout: bool,
+    /// Lets the trained network teach the pruned one while that trains.
+    pub distill: Option<Distill>,
     /// Which layers are pruned and retrained together.
     pub groups: Groups,
     /// Largest loss of validation accuracy, in percentage points; a round that loses more is undone and ends the pruning.
@@ -83,6 +86,11 @@ pub struct Retrain {
     pub schedule: Option<LearningRateSchedule>,
     /// Epochs of linear warm-up.
     pub warmup_epochs: f64,
+    /// Share of the training that is repeated, in `(0, 1]`: its last epochs with their learning rates. Takes the place of
+    /// `epochs`, `learning_rate_factor`, `schedule` and `warmup_epochs` (Renda et al. 2020, arXiv:2003.02389).
+    pub rewind: Option<f64>,
+    /// Whether survivors go back to their initial values before retraining (Frankle & Carbin 2019, arXiv:1803.03635).
+    pub rewind_weights: bool,
     /// Penalty; absent = as in training.
     pub regulariser: Option<Regulariser>,
 }
@@ -106,7 +114,15 @@ fn optional_schedule<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option
 
 impl Default for Retrain {
     fn default() -> Self {
-        Retrain { epochs: 10, learning_rate_factor: 0.1, schedule: None, warmup_epochs: 0.0, regulariser: None }
+        Retrain {
+            epochs: 10,
+            learning_rate_factor: 0.1,
+            schedule: None,
+            warmup_epochs: 0.0,
+            rewind: None,
+            rewind_weights: false,
+            regulariser: None,
+        }
     }
 }
 
@@ -125,6 +141,7 @@ impl Default for PruneConfig {
             prune_last: true,
             prune_depthwise: false,
             adjust_dropout: true,
+            distill: None,
             groups: Groups::All,
             error_budget_points: None,
         }
@@ -139,8 +156,14 @@ impl Retrain {
             Some(Regulariser::L1(lambda)) => (0.0, lambda),
             Some(Regulariser::L2(lambda)) => (lambda, 0.0),
         };
+        if let Some(share) = self.rewind {
+            let epochs = ((share * train.epochs as f64).round() as u64).clamp(1, train.epochs.max(1));
+            let skip_epochs = train.skip_epochs + train.epochs.saturating_sub(epochs);
+            return TrainConfig { epochs, skip_epochs, weight_decay, l1, ..train.clone() };
+        }
         TrainConfig {
             epochs: self.epochs,
+            skip_epochs: 0,
             learning_rate: train.learning_rate * self.learning_rate_factor,
             min_learning_rate: train.min_learning_rate * self.learning_rate_factor,
             schedule: self.schedule.clone().unwrap_or_else(|| train.schedule.clone()),
@@ -191,8 +214,10 @@ impl PruneConfig {
         if let Distribution::StdThreshold { quality, layers, .. } = &self.distribution {
             let fine = is_amount(*quality) && layers.values().all(|q| is_amount(*q));
             require(fine, "distribution", || "qualities must be at least 0".into())?;
-            let ramp = matches!(self.schedule, Schedule::Cubic { .. });
-            require(!ramp, "schedule", || "std_threshold has no target that a cubic ramp could approach".into())?;
+            let cuts_first = self.schedule.cuts_first();
+            require(cuts_first, "schedule", || {
+                "std_threshold has no target that it could approach in training".into()
+            })?;
         }
         if self.distribution == Distribution::UniformPlus {
             let ends = self.prune_first && self.prune_last;
@@ -203,10 +228,11 @@ impl PruneConfig {
         self.score.check()?;
         self.schedule.check()?;
         self.parameterisation.check()?;
-        let (ramp, fresh) = (matches!(self.schedule, Schedule::Cubic { .. }), self.start == Start::Fresh);
+        let rounds = matches!(self.schedule, Schedule::OneShot | Schedule::Iterative { .. });
+        let fresh = self.start == Start::Fresh;
         if fresh {
-            let rounds = matches!(self.schedule, Schedule::Iterative { .. });
-            require(!rounds, "schedule", || {
+            let iterative = matches!(self.schedule, Schedule::Iterative { .. });
+            require(!iterative, "schedule", || {
                 "iterative retrains after each round: it needs start = \"trained\"".into()
             })?;
             require(self.groups == Groups::All, "groups", || {
@@ -217,9 +243,18 @@ impl PruneConfig {
                 "it compares with a trained network: start = \"trained\"".into()
             })?;
         }
-        require(!ramp || self.groups == Groups::All, "groups", || "alternate needs rounds, not a cubic ramp".into())?;
-        require(!ramp || fresh || self.retrain.epochs > 0, "retrain.epochs", || {
-            "a cubic ramp prunes while it trains".into()
+        require(rounds || self.groups == Groups::All, "groups", || "alternate needs one_shot or iterative".into())?;
+        if let Some(share) = self.retrain.rewind {
+            require(share > 0.0 && share <= 1.0, "retrain.rewind", || format!("expected (0, 1], found {share}"))?;
+        }
+        if let Some(Distill { weight, temperature }) = self.distill {
+            require(weight > 0.0 && weight <= 1.0, "distill.weight", || format!("expected (0, 1], found {weight}"))?;
+            let fine = temperature.is_finite() && temperature > 0.0;
+            require(fine, "distill.temperature", || format!("expected more than 0, found {temperature}"))?;
+        }
+        let trains = self.retrain.epochs > 0 || self.retrain.rewind.is_some();
+        require(rounds || fresh || trains, "retrain.epochs", || {
+            "this schedule changes the masks while it trains: at least 1".into()
         })?;
         let factor = self.retrain.learning_rate_factor;
         let fine = is_amount(factor) && factor > 0.0;

@@ -22,6 +22,9 @@ pub struct TrainConfig {
     pub schedule: LearningRateSchedule,
     /// Epochs of linear warm-up before the schedule starts; may be a fraction.
     pub warmup_epochs: f64,
+    /// Epochs left out at the beginning of warm-up and schedule: training runs the last `epochs` of
+    /// `skip_epochs + epochs`. Learning-rate rewinding sets this.
+    pub skip_epochs: u64,
     /// Where the cosine ends; a lower bound for the step schedule.
     pub min_learning_rate: f64,
     /// L2 coefficient lambda of `lambda * |w|^2 / 2` (SGD), or AdamW's decoupled weight decay.
@@ -169,6 +172,7 @@ impl Default for TrainConfig {
             learning_rate: 0.05,
             schedule: LearningRateSchedule::Cosine,
             warmup_epochs: 1.0,
+            skip_epochs: 0,
             min_learning_rate: 0.0,
             weight_decay: 5e-4,
             l1: 0.0,

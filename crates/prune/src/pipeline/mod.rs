@@ -10,15 +10,16 @@ use sentei_graph::passes::{DropDeadChannels, Rewritten, apply};
 use sentei_report::record::EpochRow;
 use serde::{Deserialize, Serialize};
 
-use crate::Net;
 use crate::config::{Groups, PruneConfig, Start, TrainConfig};
 use crate::layers::{Layer, LayerKind, layers, prunable_layers};
 use crate::masks::{MaskError, Masks};
 use crate::score::Pruner;
 use crate::signs::SignRow;
+use crate::snapshot::Snapshot;
 use crate::train::{Run, TrainError};
+use crate::{Net, Teacher};
 
-use rounds::Rounds;
+use rounds::{Origin, Rounds};
 
 /// One layer after a round.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,7 +62,8 @@ pub struct RoundRow {
 pub struct PruneOutcome {
     /// The same graph with pruned, retrained weights: the masks are its zero pattern. Batch norm is not folded.
     pub graph: Graph,
-    /// Masks of the prunable layers, in graph order.
+    /// Masks of the prunable layers, in graph order. A weight that a schedule grew and no gradient ever reached is kept
+    /// here and 0 in the graph; without regrowth the two agree.
     pub masks: Masks,
     /// [`PruneOutcome::graph`] without the units that are dead in it; computes the same.
     pub compacted: Graph,
@@ -93,17 +95,11 @@ pub fn prune_and_retrain(
     device: &Device,
     run: &mut Run,
 ) -> Result<PruneOutcome, TrainError> {
-    prune.check()?;
-    let prunable = prunable_layers(graph, prune.prunable_set());
-    if prunable.is_empty() {
-        return Err(TrainError::NothingPrunable);
-    }
-    if prune.error_budget_points.is_some() && run.data.indices(sentei_data::Split::Val).is_empty() {
-        return Err(TrainError::NoValidation(run.data.name.clone(), "error_budget_points"));
-    }
-    let mut net = Net::new(graph, device)?;
-    let stages = stages(graph, &prunable, prune)?;
-    Rounds::new(&mut net, train, prune, &prunable, run)?.run(&stages)
+    let parents = match prune.start {
+        Start::Fresh => Parents { fresh: Some(graph), trained: None },
+        Start::Trained => Parents { fresh: None, trained: Some(graph) },
+    };
+    prune_parents(parents, train, prune, device, run)
 }
 
 /// Prunes one of two graphs, as [`PruneConfig::start`] says: `fresh` has initial weights, `trained` those after training.
@@ -120,11 +116,51 @@ pub fn prune_from(
     device: &Device,
     run: &mut Run,
 ) -> Result<PruneOutcome, TrainError> {
+    prune_parents(Parents { fresh: Some(fresh), trained }, train, prune, device, run)
+}
+
+/// The networks that a pruning may draw on.
+#[derive(Clone, Copy)]
+struct Parents<'a> {
+    /// With initial weights.
+    fresh: Option<&'a Graph>,
+    /// With trained weights.
+    trained: Option<&'a Graph>,
+}
+
+fn prune_parents(
+    parents: Parents,
+    train: &TrainConfig,
+    prune: &PruneConfig,
+    device: &Device,
+    run: &mut Run,
+) -> Result<PruneOutcome, TrainError> {
+    prune.check()?;
     let graph = match prune.start {
-        Start::Fresh => fresh,
-        Start::Trained => trained.ok_or(TrainError::NoTrainedParent)?,
+        Start::Fresh => parents.fresh.ok_or(TrainError::NoInitialWeights)?,
+        Start::Trained => parents.trained.ok_or(TrainError::NoTrainedParent)?,
     };
-    prune_and_retrain(graph, train, prune, device, run)
+    let prunable = prunable_layers(graph, prune.prunable_set());
+    if prunable.is_empty() {
+        return Err(TrainError::NothingPrunable);
+    }
+    if prune.error_budget_points.is_some() && run.data.indices(sentei_data::Split::Val).is_empty() {
+        return Err(TrainError::NoValidation(run.data.name.clone(), "error_budget_points"));
+    }
+    let teacher = match prune.distill {
+        None => None,
+        Some(settings) => Some(Teacher::new(parents.trained.ok_or(TrainError::NoTrainedParent)?, settings, device)?),
+    };
+    let initial = match prune.start == Start::Trained && prune.retrain.rewind_weights {
+        false => None,
+        true => {
+            let fresh = parents.fresh.ok_or(TrainError::NoInitialWeights)?;
+            Some(Snapshot::of(&Net::new(fresh, device)?)?)
+        }
+    };
+    let mut net = Net::new(graph, device)?;
+    let stages = stages(graph, &prunable, prune)?;
+    Rounds::new(&mut net, train, prune, &prunable, Origin { teacher, initial }, run)?.run(&stages)
 }
 
 /// Prunes `graph` in one go to the final density, without data and without retraining.

@@ -7,18 +7,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
 use super::{LayerRow, PruneOutcome, RoundRow, Stage};
-use crate::Net;
 use crate::checkpoint::{Checkpoint, CheckpointError, Checkpointing};
 use crate::config::{PruneConfig, SelectBy, Start, TrainConfig};
 use crate::dropout::dropout_rules;
 use crate::layers::Layer;
 use crate::masks::Masks;
 use crate::optim::Optimizer;
-use crate::schedule::{Cubic, Gradual, MaskPolicy, Schedule};
 use crate::score::{Pruner, ScoreData};
 use crate::signs::SignRow;
 use crate::snapshot::Snapshot;
 use crate::train::{Plan, Run, TrainError, Trained, fingerprint, prune_step, train, validate};
+use crate::{Net, Teacher};
 
 /// Accuracies that JSON must not round, and everything else that a round leaves behind.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -32,11 +31,19 @@ struct Record {
     signs: Vec<SignRow>,
 }
 
+/// What a pruning draws on besides the network that it prunes.
+pub(super) struct Origin {
+    pub teacher: Option<Teacher>,
+    /// What survivors go back to before each retraining.
+    pub initial: Option<Snapshot>,
+}
+
 pub(super) struct Rounds<'a, 'r> {
     net: &'a mut Net,
     train: TrainConfig,
     prune: &'a PruneConfig,
     prunable: &'a [Layer],
+    origin: Origin,
     run: &'a mut Run<'r>,
     identity: Json,
     masks: Masks,
@@ -50,6 +57,7 @@ impl<'a, 'r> Rounds<'a, 'r> {
         train: &TrainConfig,
         prune: &'a PruneConfig,
         prunable: &'a [Layer],
+        origin: Origin,
         run: &'a mut Run<'r>,
     ) -> Result<Self, TrainError> {
         let masks = Masks::of_zeros(net.graph(), prunable);
@@ -57,10 +65,12 @@ impl<'a, 'r> Rounds<'a, 'r> {
             None => Json::Null,
             Some(_) => json!({
                 "train": train, "prune": prune, "data": run.data.manifest_sha256(), "start": fingerprint(net, &masks)?,
+                "initial": origin.initial.as_ref().map(Snapshot::fingerprint),
             }),
         };
         let train = prune.training(train);
-        let mut rounds = Rounds { net, train, prune, prunable, run, identity, masks, record: Record::default() };
+        let mut rounds =
+            Rounds { net, train, prune, prunable, origin, run, identity, masks, record: Record::default() };
         if !rounds.resume()? {
             rounds.record.dense_accuracy = rounds.accuracy()?;
             rounds.record.dense_merit_bits = rounds.merit()?.map(f64::to_bits);
@@ -95,23 +105,29 @@ impl<'a, 'r> Rounds<'a, 'r> {
             Start::Trained => format!("prune round {} ({})", stage.round, stage.group),
             Start::Fresh => "train sparse".to_string(),
         };
-        let ramp = self.ramp(stage).map(|(ramp, every_steps)| Gradual { ramp, every_steps, pruner: &pruner });
-        if ramp.is_none() {
+        let ends = [self.masks.density(), stage.density.unwrap_or(1.0)];
+        let policy = self.prune.schedule.policy(&pruner, ends, self.steps());
+        if self.prune.schedule.cuts_first() {
             self.masks = pruner.masks(self.net, &self.masks, stage.density.unwrap_or(1.0))?;
             Optimizer::new(&self.train, self.net.vars()).set_masks(self.net.vars(), &self.masks)?;
             let target = stage.density.unwrap_or(self.masks.density());
             self.run.events.emit(&prune_step(&phase, stage.round, target, &self.masks));
         }
         let accuracy_before = self.accuracy()?;
+        if let Some(initial) = &self.origin.initial {
+            initial.restore(self.net)?;
+            Optimizer::new(&self.train, self.net.vars()).set_masks(self.net.vars(), &self.masks)?;
+        }
         let dropout = if self.prune.adjust_dropout { dropout_rules(self.net.graph()) } else { Vec::new() };
         if self.train.epochs > 0 {
-            let policy = ramp.as_ref().map(|r| r as &dyn MaskPolicy);
+            let policy = policy.as_deref();
             let plan = Plan::new(&phase, &self.train, &self.masks);
             let plan = Plan {
                 frozen: &stage.frozen,
                 dropout: &dropout,
                 policy,
                 parameterisation: self.prune.parameterisation,
+                teacher: self.origin.teacher.as_ref(),
                 ..plan
             };
             let trained = retrain(self.net, plan, self.run)?;
@@ -140,16 +156,11 @@ impl<'a, 'r> Rounds<'a, 'r> {
         Ok(())
     }
 
-    fn ramp(&self, stage: &Stage) -> Option<(Cubic, u64)> {
-        let (Schedule::Cubic { start, end, every_steps }, Some(density)) = (self.prune.schedule, stage.density) else {
-            return None;
-        };
+    /// Optimiser steps of one round's training.
+    fn steps(&self) -> u64 {
         let samples = self.run.data.class_counts(Split::Train).iter().sum::<usize>();
         let steps_per_epoch = samples.checked_div(self.train.batch_size.min(samples)).unwrap_or(0) as u64;
-        let last = (steps_per_epoch * self.train.epochs).saturating_sub(1);
-        let at = |share: f64| (share * last as f64).round() as u64;
-        let from = 1.0 - self.masks.density();
-        Some((Cubic { from, to: 1.0 - density, start: at(start), span: at(end) - at(start) }, every_steps))
+        steps_per_epoch * self.train.epochs
     }
 
     fn layer_row(&self, layer: &Layer) -> LayerRow {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::checkpoint::{CheckpointError, Checkpointing};
-use crate::config::{OptimizerConfig, Retrain};
+use crate::config::{OptimizerConfig, Retrain, Start};
 use crate::distribution::Distribution;
 use crate::schedule::Schedule;
 use crate::testing::{self, Harness, bits};
@@ -52,8 +52,10 @@ fn magnitude_oracle_6_masks_of_successive_rounds_are_nested() {
     assert_eq!(stages.len(), 3);
     let after = |rounds: usize| {
         let mut net = Net::new(&dense, &Device::Cpu).unwrap();
-        let run =
-            |run: &mut Run| Rounds::new(&mut net, &train_config(), &config, &prunable, run)?.run(&stages[..rounds]);
+        let run = |run: &mut Run| {
+            let origin = Origin { teacher: None, initial: None };
+            Rounds::new(&mut net, &train_config(), &config, &prunable, origin, run)?.run(&stages[..rounds])
+        };
         Harness::new().with_run(run).unwrap().masks
     };
     let masks: Vec<Masks> = (0..=3).map(after).collect();
@@ -204,4 +206,118 @@ fn dead_units_are_listed_and_compacted_to_the_same_outputs() {
     let outputs =
         [&outcome.graph, &outcome.compacted].map(|g| g.eval(std::slice::from_ref(&image)).unwrap().remove(0).data);
     assert!(outputs[0].iter().zip(&outputs[1]).all(|(a, b)| (a - b).abs() < 1e-5));
+}
+
+/// Every schedule from initial weights, at a density of 0.2.
+fn fresh(schedule: Schedule) -> PruneConfig {
+    PruneConfig { start: Start::Fresh, sparsity: Some(0.8), schedule, ..PruneConfig::default() }
+}
+
+const EXCHANGES: [Schedule; 5] = [
+    Schedule::OneShot,
+    Schedule::Cubic { start: 0.1, end: 0.7, every_steps: 3 },
+    Schedule::AC_DC,
+    Schedule::Rigl { every_steps: 7, fraction: 0.3, end: 0.75 },
+    Schedule::Set { every_steps: 7, fraction: 0.3, end: 0.75 },
+];
+
+#[test]
+fn every_schedule_trains_fresh_weights_for_the_whole_budget_to_the_exact_count() {
+    let graph = testing::mlp(&[16, 24, 3], None);
+    for schedule in EXCHANGES {
+        let outcome = prune(&graph, &fresh(schedule), &mut Harness::new()).unwrap();
+        assert_eq!(outcome.epochs.len() as u64, train_config().epochs);
+        assert_eq!(outcome.masks.kept(), (outcome.masks.prunable() as f64 * 0.2).round() as usize, "{schedule:?}");
+        let zeros = Masks::of_zeros(&outcome.graph, &prunable_layers(&graph, crate::PrunableSet::ALL));
+        assert!(zeros.is_subset_of(&outcome.masks), "{schedule:?}");
+        assert!(zeros == outcome.masks || schedule.regrows(), "{schedule:?}");
+        let accuracy = outcome.history[0].accuracy_after.unwrap();
+        assert!(accuracy > 0.6, "{schedule:?}: {accuracy}, chance is 0.33");
+    }
+}
+
+#[test]
+fn a_killed_training_under_any_schedule_resumes_to_the_same_bytes() {
+    let graph = testing::mlp(&[16, 12, 3], Some(0.3));
+    let short = TrainConfig { epochs: 6, ..train_config() };
+    let prune = |graph: &Graph, config: &PruneConfig, harness: &mut Harness| {
+        harness.with_run(|run| prune_and_retrain(graph, &short, config, &Device::Cpu, run))
+    };
+    for schedule in EXCHANGES {
+        let whole = prune(&graph, &fresh(schedule), &mut Harness::new()).unwrap();
+        for steps in [9, 33, 50] {
+            let folder = tempfile::tempdir().unwrap();
+            let mut harness = Harness::new();
+            harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
+            harness.stop = Stop::after(steps);
+            assert!(matches!(prune(&graph, &fresh(schedule), &mut harness), Err(TrainError::Stopped { .. })));
+            harness.stop = Stop::never();
+            let resumed = prune(&graph, &fresh(schedule), &mut harness).unwrap();
+            assert!(bits(&resumed.graph) == bits(&whole.graph), "{schedule:?} killed after {steps} steps");
+            assert_eq!(resumed.masks, whole.masks);
+        }
+    }
+}
+
+#[test]
+fn only_epochs_with_the_final_masks_are_chosen_after_dense_phases() {
+    let graph = testing::mlp(&[16, 24, 3], None);
+    let schedule = Schedule::AcDc { warm_up: 0.5, phase: 0.1, last: 0.1 };
+    let outcome = prune(&graph, &fresh(schedule), &mut Harness::new()).unwrap();
+    let dense = outcome.epochs.iter().filter(|e| e.density == 1.0).count();
+    assert!(dense > 10, "{dense} epochs ended dense");
+    assert_eq!(outcome.masks.kept(), (outcome.masks.prunable() as f64 * 0.2).round() as usize);
+    assert_eq!(Masks::of_zeros(&outcome.graph, &prunable_layers(&graph, crate::PrunableSet::ALL)), outcome.masks);
+}
+
+#[test]
+fn weight_rewinding_is_training_the_initial_weights_under_the_trained_masks() {
+    let initial = testing::mlp(&[16, 24, 3], None);
+    let dense = trained(&initial);
+    let config = PruneConfig {
+        sparsity: Some(0.8),
+        retrain: Retrain { rewind: Some(1.0), rewind_weights: true, ..Retrain::default() },
+        ..PruneConfig::default()
+    };
+    let train_config = train_config();
+    let rewound = |run: &mut Run| prune_from(&initial, Some(&dense), &train_config, &config, &Device::Cpu, run);
+    let rewound = Harness::new().with_run(rewound).unwrap();
+    let masks = prune_only(&dense, &config, 0).unwrap().masks;
+    assert_eq!(rewound.masks, masks);
+    let mut net = Net::new(&initial, &Device::Cpu).unwrap();
+    Harness::new().with_run(|run| train(&mut net, Plan::new("train", &train_config, &masks), run)).unwrap();
+    assert!(bits(&net.to_graph().unwrap()) == bits(&rewound.graph));
+    let alone = prune(&dense, &config, &mut Harness::new());
+    assert!(matches!(alone, Err(TrainError::NoInitialWeights)), "{alone:?}");
+}
+
+#[test]
+fn learning_rate_rewinding_replays_the_last_epochs() {
+    let dense = trained(&testing::mlp(&[16, 24, 3], None));
+    let config = PruneConfig { retrain: Retrain { rewind: Some(0.4), ..Retrain::default() }, ..iterative(0.8, 0) };
+    let config = PruneConfig { schedule: Schedule::OneShot, ..config };
+    let again = |rewind| PruneConfig { retrain: Retrain { rewind, ..Retrain::default() }, ..config.clone() };
+    let rates = |rewind| {
+        let outcome = prune(&dense, &again(Some(rewind)), &mut Harness::new()).unwrap();
+        outcome.epochs.iter().map(|e| e.learning_rate).collect::<Vec<f64>>()
+    };
+    let (whole, end) = (rates(1.0), rates(0.4));
+    assert_eq!((whole.len(), end.len()), (25, 10));
+    assert_eq!(whole[15..], end[..]);
+}
+
+#[test]
+fn a_teacher_changes_the_training_and_must_be_there() {
+    let initial = testing::mlp(&[16, 24, 3], None);
+    let dense = trained(&initial);
+    let plain = fresh(Schedule::OneShot);
+    let taught = PruneConfig { distill: Some(crate::Distill::default()), ..plain.clone() };
+    let run = |config: &PruneConfig, trained: Option<&Graph>| {
+        Harness::new().with_run(|run| prune_from(&initial, trained, &train_config(), config, &Device::Cpu, run))
+    };
+    let (alone, with) = (run(&plain, Some(&dense)).unwrap(), run(&taught, Some(&dense)).unwrap());
+    assert_eq!(alone.masks, with.masks, "the teacher has no say in the masks");
+    assert!(bits(&alone.graph) != bits(&with.graph));
+    assert!(with.history[0].accuracy_after.unwrap() > 0.6);
+    assert!(matches!(run(&taught, None), Err(TrainError::NoTrainedParent)));
 }

@@ -1,14 +1,23 @@
 //! Schedule: which density holds when.
 
+mod ac_dc;
 mod cubic;
 mod gradual;
+mod regrow;
+mod rigl;
+mod set;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::ConfigError;
+use crate::score::Pruner;
 
+pub use ac_dc::AcDc;
 pub use cubic::Cubic;
 pub use gradual::{Gradual, MaskPolicy, Remask, StepView};
+pub use regrow::Exchanges;
+pub use rigl::Rigl;
+pub use set::Set;
 
 /// When weights are removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -35,12 +44,70 @@ pub enum Schedule {
         #[serde(default = "every_steps")]
         every_steps: u64,
     },
+    /// [`AcDc`]: sparse and dense phases in turns, the last one sparse. Lengths are fractions of all steps.
+    AcDc {
+        /// Dense training before the first sparse phase.
+        #[serde(default = "warm_up")]
+        warm_up: f64,
+        /// Length of each phase after that.
+        #[serde(default = "phase")]
+        phase: f64,
+        /// Length of the last, sparse phase.
+        #[serde(default = "last")]
+        last: f64,
+    },
+    /// [`Rigl`]: cut at the start, then exchange small weights for those with a large gradient.
+    Rigl {
+        /// Steps between two exchanges, at least 1.
+        #[serde(default = "exchange_every")]
+        every_steps: u64,
+        /// Share of each layer's kept weights that the first exchanges move, in `(0, 1]`.
+        #[serde(default = "fraction")]
+        fraction: f64,
+        /// Where the exchanges end, as a fraction of all steps.
+        #[serde(default = "end")]
+        end: f64,
+    },
+    /// [`Set`]: cut at the start, then exchange small weights for random ones.
+    Set {
+        /// Steps between two exchanges, at least 1.
+        #[serde(default = "exchange_every")]
+        every_steps: u64,
+        /// Share of each layer's kept weights that an exchange moves, in `(0, 1]`.
+        #[serde(default = "fraction")]
+        fraction: f64,
+        /// Where the exchanges end, as a fraction of all steps.
+        #[serde(default = "end")]
+        end: f64,
+    },
 }
 
 const ROUNDS: u32 = 3;
 const START: f64 = 0.1;
 const END: f64 = 0.75;
 const EVERY_STEPS: u64 = 100;
+const WARM_UP: f64 = 0.1;
+const PHASE: f64 = 0.05;
+const LAST: f64 = 0.25;
+/// The papers exchange every 100 steps of long trainings; here a training may have a few hundred steps in all.
+const EXCHANGE_EVERY: u64 = 20;
+const FRACTION: f64 = 0.3;
+
+fn warm_up() -> f64 {
+    WARM_UP
+}
+fn phase() -> f64 {
+    PHASE
+}
+fn last() -> f64 {
+    LAST
+}
+fn exchange_every() -> u64 {
+    EXCHANGE_EVERY
+}
+fn fraction() -> f64 {
+    FRACTION
+}
 
 fn rounds() -> u32 {
     ROUNDS
@@ -60,6 +127,55 @@ impl Schedule {
     pub const ITERATIVE: Schedule = Schedule::Iterative { rounds: ROUNDS };
     /// A cubic ramp with the default settings.
     pub const CUBIC: Schedule = Schedule::Cubic { start: START, end: END, every_steps: EVERY_STEPS };
+    /// Alternating phases with the default settings.
+    pub const AC_DC: Schedule = Schedule::AcDc { warm_up: WARM_UP, phase: PHASE, last: LAST };
+    /// Exchanges by gradient with the default settings.
+    pub const RIGL: Schedule = Schedule::Rigl { every_steps: EXCHANGE_EVERY, fraction: FRACTION, end: END };
+    /// Random exchanges with the default settings.
+    pub const SET: Schedule = Schedule::Set { every_steps: EXCHANGE_EVERY, fraction: FRACTION, end: END };
+
+    /// Whether weights are removed before the training; otherwise they are removed during it.
+    pub fn cuts_first(&self) -> bool {
+        !matches!(self, Schedule::Cubic { .. } | Schedule::AcDc { .. })
+    }
+
+    /// Whether a removed weight may return.
+    pub fn regrows(&self) -> bool {
+        matches!(self, Schedule::AcDc { .. } | Schedule::Rigl { .. } | Schedule::Set { .. })
+    }
+
+    /// What changes the masks during a training, if anything does.
+    ///
+    /// * `pruner`: what is removed; its seed is also that of random growth.
+    /// * `from`, `to`: density before the training and at its end, in `(0, 1]`.
+    /// * `steps`: optimiser steps of the whole training.
+    pub fn policy<'a>(
+        &self,
+        pruner: &'a Pruner<'a>,
+        [from, to]: [f64; 2],
+        steps: u64,
+    ) -> Option<Box<dyn MaskPolicy + 'a>> {
+        let final_step = steps.saturating_sub(1);
+        let at = |share: f64| (share * final_step as f64).round() as u64;
+        let exchanges = |every_steps, end: f64| Exchanges { every_steps, end: (end * steps as f64).round() as u64 };
+        Some(match *self {
+            Schedule::OneShot | Schedule::Iterative { .. } => return None,
+            Schedule::Cubic { start, end, every_steps } => {
+                let ramp = Cubic { from: 1.0 - from, to: 1.0 - to, start: at(start), span: at(end) - at(start) };
+                Box::new(Gradual { ramp, every_steps, pruner })
+            }
+            Schedule::AcDc { warm_up, phase, last } => {
+                let (warm_up, phase, last) = (at(warm_up), at(phase).max(1), at(1.0 - last));
+                Box::new(AcDc { pruner, density: to, warm_up, phase, last })
+            }
+            Schedule::Rigl { every_steps, fraction, end } => {
+                Box::new(Rigl { exchanges: exchanges(every_steps, end), fraction })
+            }
+            Schedule::Set { every_steps, fraction, end } => {
+                Box::new(Set { exchanges: exchanges(every_steps, end), fraction, seed: pruner.seed })
+            }
+        })
+    }
 
     /// Density after each round, on the way from `from` to `to`; a cubic ramp counts as one round.
     ///
@@ -78,29 +194,23 @@ impl Schedule {
             Schedule::Cubic { start, end, .. } if !(0.0 <= start && start < end && end <= 1.0) => {
                 error("expected 0 <= start < end <= 1")
             }
+            Schedule::AcDc { warm_up, phase, last }
+                if !(warm_up >= 0.0 && phase > 0.0 && last > 0.0 && warm_up + last <= 1.0) =>
+            {
+                error("ac_dc expects warm_up >= 0, phase > 0, last > 0 and warm_up + last <= 1")
+            }
+            Schedule::Rigl { every_steps: 0, .. } | Schedule::Set { every_steps: 0, .. } => {
+                error("every_steps must be at least 1")
+            }
+            Schedule::Rigl { fraction, end, .. } | Schedule::Set { fraction, end, .. }
+                if !(fraction > 0.0 && fraction <= 1.0 && (0.0..=1.0).contains(&end)) =>
+            {
+                error("expected fraction in (0, 1] and end in [0, 1]")
+            }
             _ => Ok(()),
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rounds_keep_the_same_fraction_each_and_end_exactly() {
-        let densities = Schedule::Iterative { rounds: 3 }.rounds(1.0, 0.001);
-        for (found, expected) in densities.iter().zip([0.1, 0.01, 0.001]) {
-            assert!((found - expected).abs() < 1e-12);
-        }
-        assert_eq!(densities[2], 0.001);
-        assert_eq!(Schedule::OneShot.rounds(1.0, 0.3), [0.3]);
-    }
-
-    #[test]
-    fn ramps_that_run_backwards_are_refused() {
-        assert!(Schedule::Cubic { start: 0.8, end: 0.2, every_steps: 1 }.check().is_err());
-        assert!(Schedule::Iterative { rounds: 0 }.check().is_err());
-        assert_eq!(Schedule::Cubic { start: 0.0, end: 1.0, every_steps: 1 }.check(), Ok(()));
-    }
-}
+mod tests;

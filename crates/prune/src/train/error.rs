@@ -73,6 +73,9 @@ pub enum TrainError {
         "this method prunes a trained network and there is none; train one first, or choose a method that starts fresh"
     )]
     NoTrainedParent,
+    /// A method that goes back to initial weights got none.
+    #[error("this method needs the network's initial weights; give them with --initial, or choose another method")]
+    NoInitialWeights,
     /// [`crate::train::Stop`] was asked for.
     #[error("{phase}: stopped in epoch {epoch} after step {step}; run again with --resume to go on")]
     Stopped {

@@ -11,6 +11,8 @@ pub struct LearningRate {
     warmup: f64,
     steps_per_epoch: u64,
     total: f64,
+    /// Steps of the schedule that are left out at its beginning.
+    skipped: u64,
 }
 
 impl LearningRate {
@@ -22,12 +24,14 @@ impl LearningRate {
             min: config.min_learning_rate.min(config.learning_rate),
             warmup: config.warmup_epochs * steps_per_epoch as f64,
             steps_per_epoch,
-            total: (config.epochs * steps_per_epoch) as f64,
+            total: ((config.skip_epochs + config.epochs) * steps_per_epoch) as f64,
+            skipped: config.skip_epochs * steps_per_epoch,
         }
     }
 
     /// Learning rate of `step`, counted from 0.
     pub fn at(&self, step: u64) -> f64 {
+        let step = step + self.skipped;
         let now = step as f64;
         if now < self.warmup {
             return self.peak * ((now + 1.0) / self.warmup).min(1.0);
@@ -77,6 +81,20 @@ mod tests {
         assert_eq!(rate.at(0), 1.0);
         assert!((rate.at(50) - 0.505).abs() < 1e-12);
         assert!((rate.at(100) - 0.01).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_replayed_end_has_the_rates_of_the_whole_schedule() {
+        for schedule in [
+            LearningRateSchedule::Cosine,
+            LearningRateSchedule::Constant,
+            LearningRateSchedule::Step { milestones: vec![2, 7], gamma: 0.1 },
+        ] {
+            let config = TrainConfig { epochs: 10, schedule, warmup_epochs: 1.0, ..TrainConfig::default() };
+            let end = TrainConfig { epochs: 4, skip_epochs: 6, ..config.clone() };
+            let (whole, end) = (LearningRate::new(&config, 10), LearningRate::new(&end, 10));
+            assert!((0..40).all(|step| end.at(step) == whole.at(step + 60)));
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::optim::Optimizer;
 use crate::parameterisation::Parameterisation;
 use crate::schedule::{MaskPolicy, StepView};
 use crate::signs::{SignRow, Signs};
-use crate::{Mode, Net};
+use crate::{Mode, Net, Teacher};
 
 pub use duration::epoch_duration;
 pub use error::TrainError;
@@ -65,13 +65,15 @@ pub struct Plan<'a> {
     pub policy: Option<&'a dyn MaskPolicy>,
     /// What the optimiser moves in place of the weights.
     pub parameterisation: Parameterisation,
+    /// Joins the loss.
+    pub teacher: Option<&'a Teacher>,
 }
 
 impl<'a> Plan<'a> {
     /// A training under `masks` with nothing else to it.
     pub fn new(phase: &'a str, config: &'a TrainConfig, masks: &'a Masks) -> Self {
         let parameterisation = Parameterisation::Plain;
-        Plan { phase, config, masks, frozen: &[], dropout: &[], policy: None, parameterisation }
+        Plan { phase, config, masks, frozen: &[], dropout: &[], policy: None, parameterisation, teacher: None }
     }
 }
 
@@ -176,6 +178,10 @@ impl Epochs<'_> {
             let logits = net.forward(&images, Mode::Train { seed })?;
             let host = logits_of(&logits, run.data.classes.len())?;
             let loss = cross_entropy(&logits, &labels, config.label_smoothing as f32, self.class_weights.as_deref())?;
+            let loss = match plan.teacher {
+                None => loss,
+                Some(teacher) => teacher.join(&loss, &logits, &images)?,
+            };
             let value = f64::from(loss.to_scalar::<f32>()?);
             if !value.is_finite() {
                 let (phase, epoch, step) = (plan.phase.into(), state.epoch + 1, state.step);

@@ -12,7 +12,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Checkpointing};
 use crate::masks::Masks;
 use crate::optim::{Counters, Optimizer};
 use crate::signs::SignRow;
-use crate::snapshot::{Snapshot, Value};
+use crate::snapshot::{Snapshot, Value, hex};
 
 /// The best epoch so far.
 pub(super) struct Best {
@@ -130,20 +130,17 @@ pub(super) fn identity(net: &Net, plan: &Plan, run: &Run) -> Result<Json, TrainE
         "frozen": plan.frozen,
         "dropout": plan.dropout.iter().map(|rule| rule.node.as_str()).collect::<Vec<_>>(),
         "start": fingerprint(net, plan.masks)?,
+        "teacher": plan.teacher.map(|t| Ok::<_, TrainError>(json!([t.settings(), fingerprint(&t.net(), &Masks::default())?]))).transpose()?,
     }))
 }
 
 /// SHA-256, in hex, over names, shapes and values of a network and its masks.
 pub(crate) fn fingerprint(net: &Net, masks: &Masks) -> Result<String, TrainError> {
     let mut hash = Sha256::new();
-    let snapshot = Snapshot::of(net)?;
-    for value in snapshot.params.iter().chain(&snapshot.buffers) {
-        hash.update(format!("{} {:?} ", value.name, value.shape));
-        value.data.iter().for_each(|v| hash.update(v.to_le_bytes()));
-    }
+    Snapshot::of(net)?.hash(&mut hash);
     for (name, mask) in masks.iter() {
         hash.update(format!("{name} {} ", mask.len()));
         hash.update(mask.bits().iter().map(|b| u8::from(*b)).collect::<Vec<_>>());
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(hash))
 }

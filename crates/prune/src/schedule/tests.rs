@@ -1,0 +1,169 @@
+//! What holds for every schedule, whatever it is called: these tests walk over all of them.
+
+use candle_core::backprop::GradStore;
+use candle_core::{Device, Tensor};
+use sentei_graph::Mask;
+
+use super::*;
+use crate::Net;
+use crate::config::{OptimizerConfig, TrainConfig};
+use crate::distribution::Distribution;
+use crate::layers::{Layer, PrunableSet, prunable_layers};
+use crate::masks::Masks;
+use crate::net::Param;
+use crate::optim::Optimizer;
+use crate::score::Magnitude;
+use crate::testing;
+
+const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: true };
+const ADAMW: OptimizerConfig = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+
+/// Gradients of a linear loss: dense, so that every removed weight is pulled at every step.
+fn pulls(params: &[Param], seed: usize) -> GradStore {
+    let term = |p: &Param| {
+        let (len, name) = (p.var.elem_count(), format!("pull {seed} {}", p.name));
+        let pull: Vec<f32> = (0..len).map(|i| testing::noise(&name, i)).collect();
+        let pull = Tensor::from_vec(pull, p.var.shape(), &Device::Cpu).unwrap();
+        (p.var.as_tensor() * pull).unwrap().sum_all().unwrap()
+    };
+    params.iter().map(term).reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap()
+}
+
+/// Takes `steps` optimiser steps under a schedule and calls `look` after each with the masks before and after it.
+fn walk(
+    schedule: Schedule,
+    config: &TrainConfig,
+    steps: u64,
+    mut look: impl FnMut(u64, &Net, &Optimizer, &Masks, &Masks),
+) -> Masks {
+    let graph = testing::mlp(&[9, 4, 3], None);
+    let mut net = Net::new(&graph, &Device::Cpu).unwrap();
+    let layers: Vec<Layer> = prunable_layers(&graph, PrunableSet::ALL);
+    let distribution = Distribution::default();
+    let pruner = Pruner { seed: 3, ..Pruner::new(&layers, &Magnitude, &distribution) };
+    let mut optimizer = Optimizer::new(config, net.vars());
+    let grads: Vec<GradStore> = (0..61).map(|seed| pulls(net.vars(), seed)).collect();
+    let rounds = schedule.rounds(1.0, 0.25);
+    let policy = schedule.policy(&pruner, [1.0, 0.25], steps);
+    let mut masks = Masks::dense(&layers);
+    for step in 0..steps {
+        let before = masks.clone();
+        let mut new = None;
+        if let Some(policy) = &policy {
+            let grads = &grads[step as usize % grads.len()];
+            let view = StepView { step, net: &mut net, grads, masks: &masks };
+            new = policy.remask(view).unwrap().map(|remask| remask.masks);
+        }
+        let per_round = steps / rounds.len() as u64;
+        if schedule.cuts_first() && step % per_round == 0 && step / per_round < rounds.len() as u64 {
+            new = Some(pruner.masks(&mut net, &masks, rounds[(step / per_round) as usize]).unwrap());
+        }
+        if let Some(new) = new {
+            optimizer.set_masks(net.vars(), &new).unwrap();
+            masks = new;
+        }
+        optimizer.step(net.vars(), &grads[step as usize % grads.len()], 0.01).unwrap();
+        look(step, &net, &optimizer, &before, &masks);
+    }
+    masks
+}
+
+/// Panics unless every removed weight is `+0.0`, with its optimiser state.
+fn assert_removed_are_zero(step: u64, net: &Net, optimizer: &Optimizer, masks: &Masks) {
+    for (param, slot) in net.vars().iter().zip(optimizer.slots()) {
+        let Some(mask) = masks.get(&param.name) else { continue };
+        let weights = param.var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        for (i, keep) in mask.bits().iter().enumerate().filter(|(_, keep)| !**keep) {
+            assert!(!keep && weights[i].to_bits() == 0, "step {step}: weight {i} of {} came back", param.name);
+            let state = slot.first[i].to_bits() | slot.second.get(i).map_or(0, |v| v.to_bits());
+            assert_eq!(state, 0, "step {step}: state of weight {i} of {} came back", param.name);
+        }
+    }
+}
+
+fn configs() -> Vec<TrainConfig> {
+    let both = [SGD, ADAMW].into_iter();
+    both.map(|optimizer| TrainConfig { optimizer, weight_decay: 0.01, l1: 1e-4, ..TrainConfig::default() }).collect()
+}
+
+#[test]
+fn no_weight_returns_in_100_000_steps_of_any_schedule_that_does_not_regrow() {
+    const STEPS: u64 = 100_000;
+    for schedule in [Schedule::OneShot, Schedule::Iterative { rounds: 5 }, Schedule::CUBIC] {
+        assert!(!schedule.regrows());
+        for config in configs() {
+            let masks = walk(schedule, &config, STEPS, |step, net, optimizer, before, now| {
+                assert!(now.is_subset_of(before), "{schedule:?} step {step}");
+                assert_removed_are_zero(step, net, optimizer, now);
+            });
+            assert_eq!(masks.kept(), 12, "a quarter of 48");
+        }
+    }
+}
+
+#[test]
+fn schedules_that_regrow_change_the_kept_set_and_keep_exact_counts() {
+    const STEPS: u64 = 2_000;
+    for schedule in [Schedule::AC_DC, Schedule::RIGL, Schedule::SET] {
+        assert!(schedule.regrows());
+        for config in configs() {
+            let (mut changes, mut returned) = (0, 0);
+            let masks = walk(schedule, &config, STEPS, |step, net, optimizer, before, now| {
+                assert_removed_are_zero(step, net, optimizer, now);
+                let counts = |masks: &Masks| masks.iter().map(|(_, m)| m.kept()).collect::<Vec<_>>();
+                if before != now {
+                    changes += 1;
+                    returned += usize::from(!now.is_subset_of(before));
+                    let exchange = matches!(schedule, Schedule::Rigl { .. } | Schedule::Set { .. }) && step > 0;
+                    assert!(!exchange || counts(before) == counts(now), "{schedule:?} step {step}");
+                }
+                let dense_phase = matches!(schedule, Schedule::AcDc { .. }) && now.kept() == 48;
+                assert!(now.kept() == 12 || dense_phase, "{schedule:?} step {step}: {}", now.kept());
+                let settled = step as f64 >= 0.76 * STEPS as f64;
+                assert!(!settled || (before == now && now.kept() == 12), "{schedule:?} step {step}");
+            });
+            assert!(changes > 5 && returned > 5, "{schedule:?}: {changes} changes, {returned} with returns");
+            assert_eq!(masks.kept(), 12);
+        }
+    }
+}
+
+#[test]
+fn rigl_grows_the_largest_gradients_and_set_does_not_look_at_them() {
+    let graph = testing::mlp(&[9, 4, 3], None);
+    let mut net = Net::new(&graph, &Device::Cpu).unwrap();
+    let grads = pulls(net.vars(), 1);
+    let bits: Vec<bool> = (0..36).map(|i| i % 3 == 0).collect();
+    let masks: Masks = [("fc0.w".to_string(), Mask::from_bits(bits.clone()))].into_iter().collect();
+    let exchanges = Exchanges { every_steps: 1, end: 100 };
+    let grown = |net: &mut Net, policy: &dyn MaskPolicy| {
+        let view = StepView { step: 1, net, grads: &grads, masks: &masks };
+        policy.remask(view).unwrap().unwrap().masks.get("fc0.w").unwrap().bits().to_vec()
+    };
+    let by_gradient = grown(&mut net, &Rigl { exchanges, fraction: 0.5 });
+    let pull = |i: usize| testing::noise("pull 1 fc0.w", i).abs();
+    let away = (0..36).filter(|i| !by_gradient[*i]).map(pull).fold(0.0, f32::max);
+    for i in (0..36).filter(|i| by_gradient[*i] && !bits[*i]) {
+        assert!(pull(i) >= away, "weight {i} was grown before one with a larger gradient");
+    }
+    let random = |net: &mut Net, seed| grown(net, &Set { exchanges, fraction: 0.5, seed });
+    assert_eq!(random(&mut net, 1), random(&mut net, 1));
+    assert_ne!(random(&mut net, 1), random(&mut net, 2));
+}
+
+#[test]
+fn rounds_keep_the_same_fraction_each_and_end_exactly() {
+    let densities = Schedule::Iterative { rounds: 3 }.rounds(1.0, 0.001);
+    for (found, expected) in densities.iter().zip([0.1, 0.01, 0.001]) {
+        assert!((found - expected).abs() < 1e-12);
+    }
+    assert_eq!(densities[2], 0.001);
+    assert_eq!(Schedule::OneShot.rounds(1.0, 0.3), [0.3]);
+}
+
+#[test]
+fn ramps_that_run_backwards_are_refused() {
+    assert!(Schedule::Cubic { start: 0.8, end: 0.2, every_steps: 1 }.check().is_err());
+    assert!(Schedule::Iterative { rounds: 0 }.check().is_err());
+    assert_eq!(Schedule::Cubic { start: 0.0, end: 1.0, every_steps: 1 }.check(), Ok(()));
+}
