@@ -12,6 +12,7 @@ use crate::layers::{Layer, PrunableSet, prunable_layers};
 use crate::masks::Masks;
 use crate::net::Param;
 use crate::optim::Optimizer;
+use crate::parameterisation::{Alpha, Ham, Parameterisation, SignIn};
 use crate::score::Magnitude;
 use crate::testing;
 
@@ -32,7 +33,7 @@ fn pulls(params: &[Param], seed: usize) -> GradStore {
 /// Takes `steps` optimiser steps under a schedule and calls `look` after each with the masks before and after it.
 fn walk(
     schedule: Schedule,
-    config: &TrainConfig,
+    (config, parameterisation): (&TrainConfig, Parameterisation),
     steps: u64,
     mut look: impl FnMut(u64, &Net, &Optimizer, &Masks, &Masks),
 ) -> Masks {
@@ -42,12 +43,17 @@ fn walk(
     let distribution = Distribution::default();
     let pruner = Pruner { seed: 3, ..Pruner::new(&layers, &Magnitude, &distribution) };
     let mut optimizer = Optimizer::new(config, net.vars());
+    optimizer.parameterise(parameterisation, net.vars()).unwrap();
     let grads: Vec<GradStore> = (0..61).map(|seed| pulls(net.vars(), seed)).collect();
     let rounds = schedule.rounds(1.0, 0.25);
     let policy = schedule.policy(&pruner, [1.0, 0.25], steps);
     let mut masks = Masks::dense(&layers);
     for step in 0..steps {
         let before = masks.clone();
+        // Sign-In balances its factors between epochs; forty of them here.
+        if step.is_multiple_of(steps / 40) {
+            optimizer.start_epoch(net.vars(), step / (steps / 40), 40).unwrap();
+        }
         let mut new = None;
         if let Some(policy) = &policy {
             let grads = &grads[step as usize % grads.len()];
@@ -75,15 +81,24 @@ fn assert_removed_are_zero(step: u64, net: &Net, optimizer: &Optimizer, masks: &
         let weights = param.var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for (i, keep) in mask.bits().iter().enumerate().filter(|(_, keep)| !**keep) {
             assert!(!keep && weights[i].to_bits() == 0, "step {step}: weight {i} of {} came back", param.name);
-            let state = slot.first[i].to_bits() | slot.second.get(i).map_or(0, |v| v.to_bits());
+            let mut state = slot.first[i].to_bits() | slot.second.get(i).map_or(0, |v| v.to_bits());
+            if let Some(factors) = &slot.factors {
+                state |= factors.first[i].to_bits() | factors.second.get(i).map_or(0, |v| v.to_bits());
+            }
             assert_eq!(state, 0, "step {step}: state of weight {i} of {} came back", param.name);
         }
     }
 }
 
-fn configs() -> Vec<TrainConfig> {
-    let both = [SGD, ADAMW].into_iter();
-    both.map(|optimizer| TrainConfig { optimizer, weight_decay: 0.01, l1: 1e-4, ..TrainConfig::default() }).collect()
+/// Every update rule with every penalty and every parameterisation.
+fn optimisers() -> Vec<(TrainConfig, Parameterisation)> {
+    let ways = [
+        Parameterisation::Plain,
+        Parameterisation::SignIn(SignIn::default()),
+        Parameterisation::Ham(Ham { alpha: Alpha::Fixed(5.0), ..Ham::default() }),
+    ];
+    let config = |optimizer| TrainConfig { optimizer, weight_decay: 0.01, l1: 1e-4, ..TrainConfig::default() };
+    [SGD, ADAMW].into_iter().flat_map(|rule| ways.map(|how| (config(rule), how))).collect()
 }
 
 #[test]
@@ -91,8 +106,8 @@ fn no_weight_returns_in_100_000_steps_of_any_schedule_that_does_not_regrow() {
     const STEPS: u64 = 100_000;
     for schedule in [Schedule::OneShot, Schedule::Iterative { rounds: 5 }, Schedule::CUBIC] {
         assert!(!schedule.regrows());
-        for config in configs() {
-            let masks = walk(schedule, &config, STEPS, |step, net, optimizer, before, now| {
+        for (config, how) in optimisers() {
+            let masks = walk(schedule, (&config, how), STEPS, |step, net, optimizer, before, now| {
                 assert!(now.is_subset_of(before), "{schedule:?} step {step}");
                 assert_removed_are_zero(step, net, optimizer, now);
             });
@@ -106,9 +121,9 @@ fn schedules_that_regrow_change_the_kept_set_and_keep_exact_counts() {
     const STEPS: u64 = 2_000;
     for schedule in [Schedule::AC_DC, Schedule::RIGL, Schedule::SET] {
         assert!(schedule.regrows());
-        for config in configs() {
+        for (config, how) in optimisers() {
             let (mut changes, mut returned) = (0, 0);
-            let masks = walk(schedule, &config, STEPS, |step, net, optimizer, before, now| {
+            let masks = walk(schedule, (&config, how), STEPS, |step, net, optimizer, before, now| {
                 assert_removed_are_zero(step, net, optimizer, now);
                 let counts = |masks: &Masks| masks.iter().map(|(_, m)| m.kept()).collect::<Vec<_>>();
                 if before != now {
