@@ -37,6 +37,16 @@ pub(crate) struct Golden {
     pub synflow_mask_after_one_round: Vec<Vec<Vec<u8>>>,
     pub hessian_eigenvalues_ascending: Vec<f64>,
     pub hessian_trace: f64,
+    pub limit: GoldenLimit,
+}
+
+/// The fixed-point equation of the golden network.
+#[derive(Debug, serde::Deserialize)]
+pub(crate) struct GoldenLimit {
+    pub epsilon: f64,
+    /// Removed share, squared norm of what is removed, right-hand side, for 1 to 52 removed weights.
+    pub rows: Vec<[f64; 3]>,
+    pub crossing: [f64; 3],
 }
 
 impl Golden {

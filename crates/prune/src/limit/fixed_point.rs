@@ -5,7 +5,7 @@
 use rayon::slice::ParallelSliceMut;
 use serde::{Deserialize, Serialize};
 
-use super::lanczos::Probe;
+use super::lanczos::{Probe, Real};
 use super::tridiagonal::Node;
 
 /// Squared norms of what is removed when the `k` smallest magnitudes go: entry `k` for `k` in `0..=weights`.
@@ -14,14 +14,14 @@ pub struct RemovedNorms(Vec<f64>);
 
 impl RemovedNorms {
     /// Sorts the magnitudes of all weights together and adds their squares up in `f64`.
-    pub fn of<'a>(weights: impl IntoIterator<Item = &'a [f32]>) -> RemovedNorms {
-        let mut magnitudes: Vec<f32> = weights.into_iter().flatten().map(|w| w.abs()).collect();
-        magnitudes.par_sort_unstable_by(f32::total_cmp);
+    pub fn of<'a, T: Real>(weights: impl IntoIterator<Item = &'a [T]>) -> RemovedNorms {
+        let mut magnitudes: Vec<f64> = weights.into_iter().flatten().map(|w| w.wide().abs()).collect();
+        magnitudes.par_sort_unstable_by(f64::total_cmp);
         let mut sums = Vec::with_capacity(magnitudes.len() + 1);
         let mut sum = 0.0;
         sums.push(sum);
         for magnitude in magnitudes {
-            sum += f64::from(magnitude) * f64::from(magnitude);
+            sum += magnitude * magnitude;
             sums.push(sum);
         }
         RemovedNorms(sums)
@@ -150,8 +150,30 @@ mod tests {
         assert_eq!(limit(&weights, &definite, 1e-12), 0.0);
         assert_eq!(limit(&weights, &[0.0; 50], 0.05), 1.0);
         assert_eq!(limit(&weights, &[0.0; 50], 0.0), 1.0);
-        let none = predict(&RemovedNorms::of([]), &[], (0.1, 0.0), 0.0);
+        let none = predict(&RemovedNorms::of::<f32>([]), &[], (0.1, 0.0), 0.0);
         assert_eq!((none.sparsity, none.low, none.high), (1.0, 1.0, 1.0));
+    }
+
+    #[test]
+    fn limit_oracle_4_the_rows_and_the_crossing_of_the_golden_net() {
+        let golden = crate::testing::Golden::read();
+        let weights: Vec<Vec<f64>> = golden.weights.iter().map(|rows| rows.concat()).collect();
+        let norms = RemovedNorms::of(weights.iter().map(Vec::as_slice));
+        let nodes = even(&golden.hessian_eigenvalues_ascending);
+        let f = |squared| width(&nodes, golden.limit.epsilon, squared, 0.0);
+        assert_eq!((norms.weights(), golden.limit.rows.len()), (52, 52));
+        for (k, [share, squared, known]) in golden.limit.rows.iter().enumerate() {
+            let found = [(k + 1) as f64 / 52.0, norms.squared(k + 1), f(norms.squared(k + 1))];
+            for (found, known) in found.into_iter().zip([share, squared, known]) {
+                assert!((found / known - 1.0).abs() < 1e-10, "row {k}: {found} is not {known}");
+            }
+        }
+        let removed = crossing(&norms, f);
+        assert_eq!(removed, 27);
+        let found = [removed as f64 / 52.0, norms.squared(removed), f(norms.squared(removed))];
+        for (found, known) in found.into_iter().zip(golden.limit.crossing) {
+            assert!((found / known - 1.0).abs() < 1e-10, "{found} is not {known}");
+        }
     }
 
     #[test]

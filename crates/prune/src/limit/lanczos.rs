@@ -13,8 +13,8 @@ use super::tridiagonal::{Node, eigen};
 /// Elements whose products are added up by one thread: sums do not depend on the number of threads.
 const CHUNK: usize = 1 << 14;
 
-/// Numbers that vectors may be stored as.
-pub trait Real: Copy + Send + Sync + 'static {
+/// Numbers that vectors may be stored as: `f32` and `f64`.
+pub trait Real: candle_core::WithDType {
     /// Relative rounding of the type.
     const EPSILON: f64;
     /// The number as `f64`, exactly.

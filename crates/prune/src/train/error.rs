@@ -65,6 +65,9 @@ pub enum TrainError {
         "score `{0}` looks at the gradients of images and got none; leave --no-retrain out, or choose magnitude, synflow or random"
     )]
     NoScoreData(&'static str),
+    /// The curvature of the loss cannot be measured.
+    #[error("curvature: {0}")]
+    Curvature(String),
     /// No layer is left to prune.
     #[error("no layer is prunable; see prune_first, prune_last and prune_depthwise")]
     NothingPrunable,
