@@ -19,4 +19,4 @@ macro_rules! absent {
     };
 }
 
-absent!(analyze, compile, inspect, prune, shrink, train);
+absent!(analyze, compile, inspect, prune, shrink, sweep, train);

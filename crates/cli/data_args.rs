@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sentei_data::{Dataset, InspectionSpec, ReadOptions, SplitRatios};
+use sentei_data::{Dataset, InspectionSpec, ReadOptions, Split, SplitRatios};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::usage;
@@ -32,6 +32,8 @@ pub struct DataRecipe {
     pub val: f64,
     /// Fraction drawn for the test split when nothing assigns it.
     pub test: f64,
+    /// Most training images to use, drawn by the seed below with the classes in proportion; absent uses all.
+    pub train_limit: Option<usize>,
     /// Seed of the generator and of drawn splits; apart from the run's seed, so that repeated runs see the same samples.
     pub seed: u64,
     /// Mean per channel of `pixel / 255` that an imported model expects; absent takes what the model file says.
@@ -52,6 +54,7 @@ impl Default for DataRecipe {
             split_file: None,
             val: ratios.val,
             test: ratios.test,
+            train_limit: None,
             seed: 0,
             mean: None,
             std: None,
@@ -77,6 +80,9 @@ pub struct DataArgs {
     /// Read as grey (1) or RGB (3)
     #[arg(long, value_name = "1|3", help_heading = "Data")]
     pub channels: Option<usize>,
+    /// Use at most so many training images, classes in proportion; validation and test images stay as they are
+    #[arg(long, value_name = "N", help_heading = "Data")]
+    pub train_limit: Option<usize>,
     /// Mean per channel of pixel/255 that an imported model was trained with, for example 0.485,0.456,0.406
     #[arg(long, value_name = "M", value_delimiter = ',', requires = "std", help_heading = "Data")]
     pub mean: Vec<f32>,
@@ -104,6 +110,7 @@ impl DataArgs {
         }
         recipe.split_file = self.split_file.clone().or(recipe.split_file.take());
         recipe.channels = self.channels.or(recipe.channels);
+        recipe.train_limit = self.train_limit.or(recipe.train_limit);
         recipe.ok_class = self.ok_class.clone().or(recipe.ok_class.take());
         match self.size[..] {
             [] => {}
@@ -120,6 +127,17 @@ impl DataArgs {
 /// # Errors
 /// When nothing readable lies at the source; when resizing or a split file is asked of the embedded set.
 pub fn open(recipe: &DataRecipe) -> Result<Arc<Dataset>> {
+    let mut data = read(recipe)?;
+    if let Some(limit) = recipe.train_limit {
+        if limit == 0 {
+            return usage("--train-limit expects at least 1, found 0");
+        }
+        data.limit(Split::Train, limit, recipe.seed);
+    }
+    Ok(Arc::new(data))
+}
+
+fn read(recipe: &DataRecipe) -> Result<Dataset> {
     if recipe.source == EMBEDDED {
         let mut spec = InspectionSpec::default();
         if let Some([height, width]) = recipe.size {
@@ -137,7 +155,7 @@ pub fn open(recipe: &DataRecipe) -> Result<Arc<Dataset>> {
                           need images given with --data PATH",
             );
         }
-        return Ok(Arc::new(sentei_data::inspection(&spec, recipe.seed)));
+        return Ok(sentei_data::inspection(&spec, recipe.seed));
     }
     let options = ReadOptions {
         size: recipe.size.map(|[height, width]| (height, width)),
@@ -148,7 +166,7 @@ pub fn open(recipe: &DataRecipe) -> Result<Arc<Dataset>> {
         ..ReadOptions::default()
     };
     let dataset = sentei_data::open(recipe.source.as_ref(), &options);
-    Ok(Arc::new(dataset.with_context(|| format!("reading images from {}", recipe.source))?))
+    dataset.with_context(|| format!("reading images from {}", recipe.source))
 }
 
 /// Index of the class that means "no defect", if there is one.

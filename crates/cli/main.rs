@@ -21,7 +21,6 @@ mod compile;
 #[cfg(feature = "prune")]
 mod inspect;
 #[cfg(feature = "prune")]
-#[allow(dead_code, reason = "the verbs that use it come with it")]
 mod jobs;
 #[cfg(feature = "prune")]
 mod models;
@@ -42,8 +41,9 @@ mod shipped;
 #[cfg(feature = "prune")]
 mod shrink;
 #[cfg(feature = "prune")]
-#[allow(dead_code, reason = "the verbs that use it come with it")]
 mod study;
+#[cfg(feature = "prune")]
+mod sweep;
 #[cfg(feature = "prune")]
 mod train;
 #[cfg(feature = "prune")]
@@ -52,7 +52,7 @@ mod training;
 #[cfg(not(feature = "prune"))]
 mod absent;
 #[cfg(not(feature = "prune"))]
-use absent::{analyze, compile, inspect, prune, shrink, train};
+use absent::{analyze, compile, inspect, prune, shrink, sweep, train};
 
 use std::process::ExitCode;
 
@@ -93,6 +93,8 @@ enum Verb {
     Analyze(analyze::Args),
     /// Prune a trained ONNX model, retrain it, write it as ONNX with zeros
     Prune(prune::Args),
+    /// Compare pruning methods over sparsities and seeds, here or on a cluster
+    Sweep(sweep::Args),
     /// Fold, fuse and pack a model; prove that the packed file computes the same
     Compile(compile::Args),
     /// Say what is in any ONNX file: layers, zeros, multiply-adds, bytes, and what pruning would pay
@@ -133,6 +135,7 @@ fn dispatch(verb: Verb, out: Output) -> Result<()> {
         Verb::Train(args) => train::run(args, out),
         Verb::Analyze(args) => analyze::run(args, out),
         Verb::Prune(args) => prune::run(args, out),
+        Verb::Sweep(args) => sweep::run(args, out),
         Verb::Compile(args) => compile::run(args, out),
         Verb::Inspect(args) => inspect::run(args, out),
         Verb::Run(args) => run::run(args, out),

@@ -34,7 +34,7 @@ pub struct Args {
     sparsity: Option<f64>,
     /// Prune only, in one shot; no image is needed
     #[arg(long, conflicts_with_all = [
-        "retrain_epochs", "resume", "data", "split_file", "size", "channels", "mean", "std", "ok_class", "device", "seed",
+        "retrain_epochs", "resume", "data", "split_file", "size", "channels", "train_limit", "mean", "std", "ok_class", "device", "seed",
     ])]
     no_retrain: bool,
     /// Epochs of retraining (per round, or in all for a cubic ramp)

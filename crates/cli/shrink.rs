@@ -58,7 +58,7 @@ pub struct Args {
     /// Go on with an interrupted run; its own recipe holds
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "recipe", "model", "epochs", "learning_rate", "batch_size", "seed", "device", "data", "split_file", "size",
-        "channels", "mean", "std", "ok_class", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
+        "channels", "train_limit", "mean", "std", "ok_class", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
     ])]
     resume: Option<PathBuf>,
 }

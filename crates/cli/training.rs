@@ -10,7 +10,7 @@ use sentei_prune::config::PruneConfig;
 use sentei_prune::score::Magnitude;
 use sentei_prune::sensitivity::sensitivity;
 use sentei_prune::train::{Plan, Run, Stop, epoch_duration, train};
-use sentei_prune::{Checkpointing, Device, Masks, Net, PruneOutcome, evaluate, prune_from};
+use sentei_prune::{Checkpointing, Device, Evaluation, Masks, Net, PruneOutcome, evaluate, prune_from};
 use sentei_report::record::SensitivityScan;
 
 use crate::data_args;
@@ -123,12 +123,32 @@ impl Workbench {
 /// # Errors
 /// When the graph does not fit the images.
 pub fn val_accuracy(bench: &mut Workbench, graph: &Graph, normalise: &Normalise) -> Result<Option<f64>> {
-    let indices = bench.data.indices(Split::Val);
+    Ok(evaluated(bench, graph, normalise, Split::Val)?.map(|found| found.accuracy()))
+}
+
+/// What the network says about the samples of `split`, if there are any.
+///
+/// # Errors
+/// When the graph does not fit the images.
+pub fn evaluated(
+    bench: &mut Workbench,
+    graph: &Graph,
+    normalise: &Normalise,
+    split: Split,
+) -> Result<Option<Evaluation>> {
+    let indices = bench.data.indices(split);
     if indices.is_empty() {
         return Ok(None);
     }
     let mut net = Net::new(graph, &bench.device)?;
-    Ok(Some(evaluate(&mut net, &bench.data, &indices, normalise)?.accuracy()))
+    Ok(Some(evaluate(&mut net, &bench.data, &indices, normalise)?))
+}
+
+/// Trainable numbers of a graph that are not 0.
+pub fn nonzero_parameters(graph: &Graph) -> usize {
+    let trainable = graph.parameters().into_iter().filter(|(_, role)| role.is_trainable());
+    let values = trainable.filter_map(|(id, _)| graph.initializer(id)).flat_map(|tensor| &tensor.data);
+    values.filter(|value| **value != 0.0).count()
 }
 
 /// Trainable numbers of a graph: weights, biases, batch-norm scale and shift.

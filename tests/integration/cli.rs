@@ -6,9 +6,10 @@ use crate::support::{failure, json, sentei};
 fn help_lists_every_verb_and_every_exit_code() {
     let out = sentei().arg("--help").output().expect("runs");
     let text = String::from_utf8_lossy(&out.stdout);
-    for verb in
-        ["shrink", "train", "analyze", "prune", "compile", "inspect", "run", "bench", "report", "verify", "doctor"]
-    {
+    for verb in [
+        "shrink", "train", "analyze", "prune", "sweep", "compile", "inspect", "run", "bench", "report", "verify",
+        "doctor",
+    ] {
         assert!(text.contains(&format!("\n  {verb} ")), "{verb} in {text}");
     }
     for code in ["0 ok", "3 gate", "4 outputs differ", "5 device", "6 limit"] {

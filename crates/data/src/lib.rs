@@ -32,6 +32,7 @@ mod draws;
 mod error;
 mod idx;
 mod inspection;
+mod limit;
 mod loader;
 mod members;
 mod picture;

@@ -40,6 +40,7 @@ pub mod format;
 pub mod plot;
 pub mod record;
 pub mod stats;
+pub mod sweep;
 pub mod table;
 pub mod tables;
 pub mod verdict;

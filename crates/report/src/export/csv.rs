@@ -1,6 +1,6 @@
 //! Raw numbers for spreadsheets, comma separated with one head line (RFC 4180).
 
-use crate::record::RunRecord;
+use crate::record::{RunRecord, SplitScores, SweepResult};
 
 /// One line per variant and layer. Times in nanoseconds, empty where not measured.
 pub fn layers_csv(record: &RunRecord) -> String {
@@ -44,6 +44,37 @@ pub fn latency_csv(record: &RunRecord) -> String {
     text
 }
 
+/// One line per finished job of a sweep; empty where a split is missing.
+pub fn sweep_csv(results: &[SweepResult]) -> String {
+    let head = "method,sparsity,seed,density,nonzero,params,val_accuracy,val_balanced_accuracy,test_accuracy,\
+                test_balanced_accuracy,epochs,parent_epochs,seconds";
+    let mut text = line(head.split(','));
+    for result in results {
+        let rate = |scores: &Option<SplitScores>, of: fn(&SplitScores) -> f64| {
+            scores.as_ref().map_or_else(String::new, |s| of(s).to_string())
+        };
+        let (accuracy, balanced): (fn(&SplitScores) -> f64, fn(&SplitScores) -> f64) =
+            (|s| s.accuracy, |s| s.balanced_accuracy);
+        let fields = [
+            result.job.method.clone(),
+            result.job.sparsity.to_string(),
+            result.job.seed.to_string(),
+            result.density.to_string(),
+            result.nonzero.to_string(),
+            result.params.to_string(),
+            rate(&result.val, accuracy),
+            rate(&result.val, balanced),
+            rate(&result.test, accuracy),
+            rate(&result.test, balanced),
+            result.epochs.to_string(),
+            result.parent_epochs.to_string(),
+            format!("{:.2}", result.seconds),
+        ];
+        text += &line(fields.iter().map(String::as_str));
+    }
+    text
+}
+
 fn line<'a>(fields: impl IntoIterator<Item = &'a str>) -> String {
     fields.into_iter().map(quote).collect::<Vec<_>>().join(",") + "\r\n"
 }
@@ -73,6 +104,14 @@ mod tests {
         let baseline = Variant { name: "dense \"a\"".into(), layers: vec![layer], ..Variant::default() };
         let text = layers_csv(&RunRecord { baseline, ..RunRecord::default() });
         assert_eq!(text.lines().nth(1), Some(r#""dense ""a""","conv,1",Conv,8x1x3x3,72,7,0,0,0,,,"#));
+    }
+
+    #[test]
+    fn a_job_of_a_sweep_is_one_line() {
+        let (_, results) = crate::sweep::tests::example();
+        let text = sweep_csv(&results[..2]);
+        assert_eq!(text.lines().nth(2), Some("a,0.9,0,0.09999999999999998,10,100,0.8,0.4,0.8,0.4,2,1,3.00"));
+        assert_eq!(text.lines().next().map(|l| l.split(',').count()), Some(13));
     }
 
     #[test]

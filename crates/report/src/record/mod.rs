@@ -9,6 +9,7 @@ mod machine;
 mod model;
 mod quality;
 mod run;
+mod sweep;
 
 pub use bench::{BOOTSTRAP_SEED, Bench, BenchRow};
 pub use curve::{EpochRow, SensitivityPoint, SensitivityScan};
@@ -18,3 +19,4 @@ pub use machine::Machine;
 pub use model::{Engine, LayerRow, Memory, SizePart, Work};
 pub use quality::{FALSE_ALARM_RATES, Flip, Predictions, Quality, flipped};
 pub use run::{Dataset, Equivalence, FileHash, LatencyPair, LayerError, PhaseTime, RunRecord, SCHEMA, Split, Variant};
+pub use sweep::{DENSE, SplitScores, SweepJob, SweepLayer, SweepResult};

@@ -3,10 +3,12 @@
 mod cost;
 mod quality;
 mod run;
+mod sweep;
 mod verdict;
 
 pub(crate) use cost::size_parts;
 pub use cost::{bench, latency, layers, memory, memory_definitions, size};
 pub use quality::{confusion, false_alarms, flips, recall, sensitivity, variants};
 pub use run::{dataset, environment, equivalence, files, gate, phases};
+pub use sweep::{sweep_cells, sweep_matrix};
 pub use verdict::verdict;

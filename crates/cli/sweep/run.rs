@@ -1,0 +1,153 @@
+//! `sweep run`: one job, from images to scores.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use sentei_data::Split;
+use sentei_graph::Graph;
+use sentei_prune::config::{PruneConfig, Start};
+use sentei_prune::{Checkpointing, Masks, prunable_layers};
+use sentei_report::record::{SplitScores, SweepJob, SweepLayer, SweepResult};
+use serde_json::json;
+
+use super::plan::{SweepPlan, config};
+use crate::jobs::{JobFolder, Ran};
+use crate::models::Start as Model;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::training::{self, Workbench};
+use crate::{files, models};
+
+/// Does one job.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Folder with the plan
+    #[arg(value_name = "DIR")]
+    folder: PathBuf,
+    /// Which job: its place in the plan, from 0
+    #[arg(long, value_name = "I")]
+    index: usize,
+}
+
+/// Runs the step.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    let folder = JobFolder::open(&args.folder)?;
+    let waiting = || out.note(format!("job {} is being done by another process; waiting for it", args.index));
+    let ran = folder.run_one(args.index, waiting, |work| one(&folder, args.index, work, out))?;
+    let Some(result) = folder.result::<SweepResult>(args.index)? else {
+        bail!("the result of job {} vanished from {}", args.index, args.folder.display());
+    };
+    let SweepJob { method, sparsity, seed } = &result.job;
+    let state = if ran == Ran::Now { "done" } else { "was done before, nothing to do" };
+    out.say(format!("job {}: {method} at {:.1} %, seed {seed}: {state}", args.index, sparsity * 100.0));
+    out.object(&json!({ "index": args.index, "ran": ran == Ran::Now, "result": result }));
+    Ok(())
+}
+
+fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<SweepResult> {
+    let plan = SweepPlan::of(folder)?;
+    let job = plan.jobs[index].clone();
+    let config = config(&plan.recipe, &job)?;
+    let mut bench = Workbench::open(plan.recipe_of(&job), Progress::shown(out))?;
+    let found = bench.data.manifest_sha256();
+    if found != plan.data {
+        bail!(
+            "the images at {} are not those of the plan: their hash is {found}, the plan says {}",
+            plan.recipe.data.source,
+            plan.data
+        );
+    }
+    let model = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, job.seed, out)?;
+    let trained = |bench: &mut Workbench| dense(folder, bench, &model, job.seed, out);
+    match config {
+        None => {
+            let started = Instant::now();
+            let graph = trained(&mut bench)?;
+            let masks = Masks::dense(&prunable_layers(&graph, bench.recipe.prune.prunable_set()));
+            let epochs = bench.recipe.train.epochs;
+            let seconds = started.elapsed().as_secs_f64();
+            judged(&mut bench, job, &model, &graph, &masks, Cost { epochs, parent_epochs: 0, seconds })
+        }
+        Some(config) => {
+            let parent = needs_parent(&config).then(|| trained(&mut bench)).transpose()?;
+            let checkpoint = Checkpointing { path: work.join("checkpoint.safetensors"), resume: true };
+            let outcome =
+                bench.prune_from(&model.graph, parent.as_ref(), &model.normalise, &config, Some(checkpoint))?;
+            let cost = Cost {
+                epochs: outcome.epochs.len() as u64,
+                parent_epochs: if parent.is_some() { bench.recipe.train.epochs } else { 0 },
+                // Epochs before a kill count too.
+                seconds: outcome.epochs.iter().map(|row| row.seconds).sum(),
+            };
+            judged(&mut bench, job, &model, &outcome.graph, &outcome.masks, cost)
+        }
+    }
+}
+
+fn needs_parent(config: &PruneConfig) -> bool {
+    config.start == Start::Trained
+}
+
+/// The trained dense network of a seed, the same bytes whichever job trains it: always read from its file.
+fn dense(folder: &JobFolder, bench: &mut Workbench, model: &Model, seed: u64, out: Output) -> Result<Graph> {
+    let parents = folder.path().join("parents");
+    let file = parents.join(format!("seed-{seed}.onnx"));
+    if !file.exists() {
+        std::fs::create_dir_all(&parents)?;
+        let waiting = || out.note(format!("the dense network of seed {seed} is being trained by another job; waiting"));
+        let _mine = folder.lock(&format!("parent-{seed}"), waiting)?;
+        if !file.exists() {
+            let path = parents.join(format!("seed-{seed}.checkpoint.safetensors"));
+            let checkpoint = Checkpointing { path: path.clone(), resume: true };
+            let graph = bench.train(&model.graph, &model.normalise, Some(checkpoint))?;
+            files::write_atomic(&file, &models::to_onnx(&graph)?)?;
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    Ok(sentei_graph::passes::for_training(models::read(&file)?)?.graph)
+}
+
+struct Cost {
+    epochs: u64,
+    parent_epochs: u64,
+    seconds: f64,
+}
+
+/// Scores the finished network; the only place of a sweep that reads the test split.
+fn judged(
+    bench: &mut Workbench,
+    job: SweepJob,
+    model: &Model,
+    graph: &Graph,
+    masks: &Masks,
+    cost: Cost,
+) -> Result<SweepResult> {
+    let mut scores = |split| -> Result<Option<SplitScores>> {
+        let found = training::evaluated(bench, graph, &model.normalise, split)?;
+        Ok(found.map(|e| SplitScores {
+            samples: e.labels.len() as u64,
+            accuracy: e.accuracy(),
+            balanced_accuracy: e.balanced_accuracy(),
+            loss: e.loss,
+        }))
+    };
+    let layer = |(name, mask): (&str, &sentei_graph::Mask)| SweepLayer {
+        name: name.into(),
+        weights: mask.len() as u64,
+        kept: mask.kept() as u64,
+    };
+    Ok(SweepResult {
+        job,
+        val: scores(Split::Val)?,
+        test: scores(Split::Test)?,
+        density: masks.density(),
+        nonzero: training::nonzero_parameters(graph) as u64,
+        params: training::parameters(graph) as u64,
+        layers: masks.iter().map(layer).collect(),
+        epochs: cost.epochs,
+        parent_epochs: cost.parent_epochs,
+        seconds: cost.seconds,
+        signs: None,
+    })
+}
