@@ -1,10 +1,11 @@
-//! Speed of a training step and of single convolutions. Ignored by default because a time is no pass or fail:
+//! Speed of a training step, of single convolutions and of Hessian-vector products. Ignored by default because a time is no pass or fail:
 //! `cargo test --release -p sentei-prune --test speed -- --ignored --nocapture --test-threads=1`
 
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use sentei_graph::Graph;
+use sentei_prune::curvature::{Objective, gradient, hessian_vector};
 use sentei_prune::{Mode, Net, cross_entropy};
 
 fn random(shape: &[usize]) -> Tensor {
@@ -99,5 +100,51 @@ fn single_convolutions() {
             backward * 1e3,
             rate(backward, 2.0)
         );
+    }
+}
+
+/// Peak resident memory since the last [`forget_peak`], in MiB; `None` where the system does not say.
+fn peak_mib() -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
+}
+
+/// Sets the peak to what is resident now.
+fn forget_peak() {
+    // Where this is refused, the peaks printed are those since the start.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+}
+
+#[test]
+#[ignore = "a measurement, not a check; needs an idle machine"]
+fn hessian_vector_products_in_gradients() {
+    for (name, channels, side) in [("inspect", 1, 64), ("resnet20", 3, 32)] {
+        let spec = sentei_models::Spec { channels, height: side, width: side, classes: 10, seed: 1 };
+        let graph = sentei_models::build(name, &spec).expect("a built-in net");
+        let mut net = Net::new(&graph, &Device::Cpu).expect("the graph lowers");
+        let params: Vec<String> = net.vars().iter().map(|p| p.name.clone()).collect();
+        let data = vec![(random(&[64, channels, side, side]), (0..64).map(|i| i % 10).collect::<Vec<u32>>())];
+        for batch_statistics in [false, true] {
+            let objective = Objective { batch_statistics, ..Objective::default() };
+            let v = gradient(&mut net, &params, &data, &objective).expect("a gradient").grads;
+            forget_peak();
+            let start = peak_mib();
+            let one = best_seconds(7, || {
+                gradient(&mut net, &params, &data, &objective).expect("a gradient");
+            });
+            let first = peak_mib();
+            forget_peak();
+            let two = best_seconds(7, || {
+                hessian_vector(&mut net, &params, &data, &v, &objective).expect("a product");
+            });
+            let second = peak_mib();
+            println!(
+                "{name}, batch statistics {batch_statistics}: gradient {:.1} ms, product {:.1} ms = {:.2} gradients; peaks {start:.0?} {first:.0?} {second:.0?} MiB",
+                one * 1e3,
+                two * 1e3,
+                two / one
+            );
+        }
     }
 }

@@ -13,8 +13,8 @@ mod dense;
 mod depthwise;
 mod ops;
 
-pub(crate) use ops::channel_sum;
 use ops::{AddBias, Forward};
+pub(crate) use ops::{channel_sum, lane_sum};
 
 /// How a kernel slides: attributes of `Conv` that no tensor carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

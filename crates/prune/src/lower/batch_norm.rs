@@ -3,15 +3,14 @@
 use candle_core::{Result, Tensor};
 use sentei_graph::ops::BatchNorm;
 
-use super::{Dual, Lower, Step, piecewise, piecewise_tangent, take};
+use super::{Dual, Lower, Step, take};
 use crate::batch_norm;
 
 impl Lower for BatchNorm {
     fn lower(&self, inputs: &[&Tensor], step: &mut Step) -> Result<Tensor> {
         let [x, gamma, beta, mean, variance] = take(inputs)?;
         if !step.batch_statistics {
-            let y = batch_norm::affine(x, gamma, beta, mean, variance, self.epsilon)?;
-            return step.activation.map_or(Ok(y.clone()), |f| piecewise(&y, f));
+            return batch_norm::affine(x, [gamma, beta], [mean, variance], self.epsilon, step.activation);
         }
         let batch = batch_norm::statistics(x)?;
         let old = f64::from(self.momentum);
@@ -24,11 +23,6 @@ impl Lower for BatchNorm {
     fn tangent(&self, inputs: &[Dual], y: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
         let [x, gamma, beta, mean, variance] = take(inputs)?;
         let fixed = (!step.batch_statistics).then_some((&mean.value, &variance.value));
-        let tangent = batch_norm::tangent(&x, &gamma, &beta, fixed, self.epsilon)?;
-        match step.activation {
-            // The slope shows in the activation's output.
-            Some(f) => tangent.map(|t| piecewise_tangent(y, &t, f)).transpose(),
-            None => Ok(tangent),
-        }
+        batch_norm::tangent(&x, &gamma, &beta, fixed, self.epsilon, step.activation.map(|f| (f, y)))
     }
 }

@@ -1,4 +1,8 @@
-//! Batch normalisation over axis 1: one fused op on the CPU for training, a plain affine map for evaluation.
+//! Batch normalisation over axis 1: one fused op on the CPU for training, another for evaluation, and the tangents of both.
+
+mod affine;
+mod fused_tangent;
+mod tangent;
 
 use std::sync::Arc;
 
@@ -6,7 +10,10 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
 use rayon::prelude::*;
 
 use crate::conv::{channel_sum, has_custom_ops};
-use crate::lower::{Dual, Piecewise};
+use crate::lower::Piecewise;
+
+pub(crate) use affine::affine;
+pub(crate) use tangent::tangent;
 
 /// Mean and variance of one batch, per channel.
 #[derive(Clone, Debug)]
@@ -39,19 +46,6 @@ fn beside(v: &Tensor, x: &Tensor) -> Result<Tensor> {
     let mut shape = vec![1; x.rank()];
     shape[1] = x.dim(1)?;
     v.reshape(shape)
-}
-
-/// `gamma * (x - mean) / sqrt(variance + epsilon) + beta` with fixed statistics.
-pub(crate) fn affine(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    mean: &Tensor,
-    variance: &Tensor,
-    epsilon: f32,
-) -> Result<Tensor> {
-    let scale = gamma.div(&variance.affine(1.0, f64::from(epsilon))?.sqrt()?)?;
-    x.broadcast_sub(&beside(mean, x)?)?.broadcast_mul(&beside(&scale, x)?)?.broadcast_add(&beside(beta, x)?)
 }
 
 /// Mean and variance of `x` over every axis but 1; no gradient flows through them, [`normalise`] accounts for it.
@@ -103,49 +97,6 @@ pub(crate) fn normalise(
     let inverse = batch.variance.to_vec1::<f32>()?.into_iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
     let op = Normalise { mean: batch.mean.to_vec1()?.into(), inverse, count: batch.count, activation };
     x.contiguous()?.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)
-}
-
-/// How the normalised `x` moves with `x`, `gamma` and `beta`, before any activation.
-///
-/// * `fixed`: running mean and variance; without them the statistics are those of `x` and move with it.
-///
-/// The result can be differentiated once in every argument. With `c = x - mean` and `s = 1 / sqrt(variance + epsilon)`
-/// it is `A dx + B c + K` with one number per channel: `A = gamma s`, `B = s dgamma + gamma ds`, `K = dbeta - A mean(dx)`,
-/// where `ds = -s^3 mean(c dx)`.
-pub(crate) fn tangent(
-    x: &Dual,
-    gamma: &Dual,
-    beta: &Dual,
-    fixed: Option<(&Tensor, &Tensor)>,
-    epsilon: f32,
-) -> Result<Option<Tensor>> {
-    if [x, gamma, beta].iter().all(|v| v.tangent.is_none()) {
-        return Ok(None);
-    }
-    let value = &x.value;
-    let mean = fixed.map_or_else(|| mean_of(value), |(mean, _)| Ok(mean.clone()))?;
-    let centred = value.broadcast_sub(&beside(&mean, value)?)?;
-    let variance = fixed.map_or_else(|| mean_of(&centred.sqr()?), |(_, variance)| Ok(variance.clone()))?;
-    let inverse = variance.affine(1.0, f64::from(epsilon))?.sqrt()?.recip()?;
-    let slope = (&gamma.value * &inverse)?;
-    let mut tilt = gamma.tangent.as_ref().map(|dgamma| dgamma * &inverse).transpose()?;
-    let mut shift = beta.tangent.clone();
-    if let (Some(dx), None) = (&x.tangent, fixed) {
-        let steepening = ((&slope * inverse.sqr()?)? * mean_of(&(&centred * dx)?)?)?.neg()?;
-        tilt = Some(tilt.map_or(Ok(steepening.clone()), |t| t + &steepening)?);
-        let settling = (&slope * mean_of(dx)?)?.neg()?;
-        shift = Some(shift.map_or(Ok(settling.clone()), |t| t + &settling)?);
-    }
-    let mut total = x.tangent.as_ref().map(|dx| dx.broadcast_mul(&beside(&slope, value)?)).transpose()?;
-    if let Some(tilt) = tilt {
-        let term = centred.broadcast_mul(&beside(&tilt, value)?)?;
-        total = Some(total.map_or(Ok(term.clone()), |t| t + &term)?);
-    }
-    if let Some(shift) = shift {
-        let shift = beside(&shift, value)?;
-        total = Some(total.map_or_else(|| shift.broadcast_as(value.shape()), |t| t.broadcast_add(&shift))?);
-    }
-    Ok(total)
 }
 
 fn mean_of(x: &Tensor) -> Result<Tensor> {
