@@ -26,7 +26,7 @@ pub(crate) fn resnet110(spec: &Spec) -> Result<Graph, GraphError> {
 pub(crate) fn resnet50(spec: &Spec) -> Result<Graph, GraphError> {
     let mut net = Builder::new(spec)?;
     net.conv_bn_relu("stem", 64, 7, 2, 1)?;
-    let pool = MaxPool { kernel: [3, 3], stride: [2, 2], pads: [1; 4], ..MaxPool::default() };
+    let pool = MaxPool { kernel: [3, 3], stride: [2, 2], pads: [1; 4] };
     net.node("stem.pool", pool, &[])?;
     for (stage, (width, blocks)) in [(64, 3), (128, 4), (256, 6), (512, 3)].into_iter().enumerate() {
         for block in 0..blocks {

@@ -9,7 +9,7 @@ use crate::train::TrainError;
 use crate::{Mode, Net};
 
 /// Samples per forward pass.
-const BATCH: usize = 256;
+pub(crate) const BATCH: usize = 256;
 
 /// What a network says about some samples, in the order in which they were asked for.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +25,29 @@ pub struct Evaluation {
 }
 
 impl Evaluation {
+    /// No sample yet.
+    pub(crate) fn empty(classes: usize) -> Self {
+        Evaluation { probabilities: Vec::new(), labels: Vec::new(), classes, loss: 0.0 }
+    }
+
+    /// Adds one batch; until [`Evaluation::finished`] the loss is a sum.
+    pub(crate) fn add(&mut self, logits: &Tensor, labels: &[u32]) -> Result<(), TrainError> {
+        for (row, label) in logits_of(logits, self.classes)?.chunks_exact(self.classes).zip(labels) {
+            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            let total: f64 = row.iter().map(|z| f64::from(z - highest).exp()).sum();
+            self.loss += total.ln() - f64::from(row[*label as usize] - highest);
+            self.probabilities.extend(row.iter().map(|z| (f64::from(z - highest).exp() / total) as f32));
+        }
+        self.labels.extend(labels);
+        Ok(())
+    }
+
+    /// The loss as a mean.
+    pub(crate) fn finished(mut self) -> Self {
+        self.loss /= self.labels.len().max(1) as f64;
+        self
+    }
+
     /// Most probable class per sample; the lowest one among equals.
     pub fn predictions(&self) -> Vec<u32> {
         self.probabilities.chunks_exact(self.classes.max(1)).map(arg_max).collect()
@@ -62,21 +85,14 @@ pub fn evaluate(
     normalise: &Normalise,
 ) -> Result<Evaluation, TrainError> {
     let classes = data.classes.len();
-    let mut done = Evaluation { probabilities: Vec::new(), labels: Vec::new(), classes, loss: 0.0 };
+    let mut done = Evaluation::empty(classes);
     done.probabilities.reserve(indices.len() * classes);
     for batch in batches(data, indices, BATCH, Order::Sequential, None, normalise) {
         let (images, labels) = to_tensors(net, batch)?;
         let logits = net.forward(&images, Mode::Eval)?;
-        for (row, label) in logits_of(&logits, classes)?.chunks_exact(classes).zip(&labels) {
-            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let total: f64 = row.iter().map(|z| f64::from(z - highest).exp()).sum();
-            done.loss += total.ln() - f64::from(row[*label as usize] - highest);
-            done.probabilities.extend(row.iter().map(|z| (f64::from(z - highest).exp() / total) as f32));
-        }
-        done.labels.extend(labels);
+        done.add(&logits, &labels)?;
     }
-    done.loss /= indices.len().max(1) as f64;
-    Ok(done)
+    Ok(done.finished())
 }
 
 /// Images in the shape that the network declares, and the labels.

@@ -61,6 +61,7 @@ pub mod score;
 pub mod sensitivity;
 mod signs;
 mod snapshot;
+pub mod sr_init;
 pub mod survivors;
 #[cfg(test)]
 mod testing;

@@ -1,5 +1,7 @@
 //! A graph lowered to candle: variables by initializer name, a forward pass, and the way back to a graph.
 
+mod partial;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -7,6 +9,8 @@ use sentei_graph::{Graph, Node, NodeId, Op, Role, ValueId};
 
 use crate::PruneError;
 use crate::lower::{Dual, Lower, Piecewise, Step, as_piecewise};
+
+pub(crate) use partial::{Moments, Overrides};
 
 /// How a forward pass treats batch norm and dropout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

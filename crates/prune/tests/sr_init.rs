@@ -86,3 +86,35 @@ fn sr_init_oracle_3_shapes_hold_and_counts_are_sums_of_the_blocks() {
         assert_eq!(blocks(&small).unwrap().len(), all.len() - set.len());
     }
 }
+
+/// The end of a branch scaled and shifted to exactly 0.
+fn silenced(graph: &Graph, block: &Block) -> Graph {
+    let mut silent = graph.clone();
+    let last = block.branch.iter().rev().find(|id| matches!(graph.op(**id), sentei_graph::Op::BatchNorm(_))).unwrap();
+    for input in &graph.node(*last).inputs[1..3] {
+        let zeros = sentei_graph::Tensor::full(graph.initializer(*input).unwrap().shape.clone(), 0.0);
+        silent.set_initializer(*input, zeros);
+    }
+    silent
+}
+
+#[test]
+fn sr_init_oracle_4_removing_a_block_is_replacing_its_branch_by_zero() {
+    let graph = built("resnet20", 16, 10);
+    let pixels = (0..3 * 16 * 16).map(|i| ((i * 37 % 101) as f32 / 50.0) - 1.0).collect();
+    let feed = [sentei_graph::Tensor::new([1, 3, 16, 16], pixels)];
+    let all = blocks(&graph).unwrap();
+    let removable: Vec<usize> = (0..all.len()).filter(|i| all[*i].is_removable()).collect();
+    assert_eq!(removable, [0, 1, 2, 4, 5, 7, 8]);
+    let whole = graph.eval(&feed).unwrap().remove(0);
+    let mut sets: Vec<Vec<usize>> = removable.iter().map(|i| vec![*i]).collect();
+    sets.push(removable);
+    for set in sets {
+        let masked = set.iter().fold(graph.clone(), |g, i| silenced(&g, &all[*i])).eval(&feed).unwrap().remove(0);
+        let removed = remove_blocks(graph.clone(), &set).unwrap().graph.eval(&feed).unwrap().remove(0);
+        let largest = masked.data.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+        let error = masked.data.iter().zip(&removed.data).fold(0.0f32, |m, (a, b)| m.max((a - b).abs()));
+        assert!(error <= 1e-6 * largest.max(1.0), "{set:?}: {error}");
+        assert_ne!(removed, whole, "{set:?} did something");
+    }
+}

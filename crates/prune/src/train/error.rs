@@ -1,6 +1,6 @@
 //! Why training, pruning or evaluation ended early.
 
-use sentei_graph::passes::PassError;
+use sentei_graph::passes::{BlockError, PassError};
 
 use crate::PruneError;
 use crate::checkpoint::CheckpointError;
@@ -79,6 +79,21 @@ pub enum TrainError {
     /// A method that goes back to initial weights got none.
     #[error("this method needs the network's initial weights; give them with --initial, or choose another method")]
     NoInitialWeights,
+    /// Recall cannot be counted.
+    #[error("recall at a false-alarm rate needs validation images of the class without defect and of defects")]
+    NoDefects,
+    /// No block can be ranked.
+    #[error(
+        "none of the {0} blocks of this network can be removed: a shortcut must be the identity (a convolution must keep \
+         its shape) and the first block of a stage stays"
+    )]
+    NoBlocks(usize),
+    /// The largest gap is a property of all drops at once.
+    #[error("--greedy measures again after each removal and sees no gap: give --drop-blocks or --threshold")]
+    GreedyGap,
+    /// A block cannot be removed.
+    #[error(transparent)]
+    Block(Box<BlockError>),
     /// [`crate::train::Stop`] was asked for.
     #[error("{phase}: stopped in epoch {epoch} after step {step}; run again with --resume to go on")]
     Stopped {
@@ -100,5 +115,11 @@ impl From<PruneError> for TrainError {
 impl From<PassError> for TrainError {
     fn from(error: PassError) -> Self {
         TrainError::Rewrite(Box::new(error))
+    }
+}
+
+impl From<BlockError> for TrainError {
+    fn from(error: BlockError) -> Self {
+        TrainError::Block(Box::new(error))
     }
 }
