@@ -7,7 +7,7 @@ use candle_core::Tensor;
 use sentei_graph::{NodeId, Op, ValueId};
 
 use super::Net;
-use crate::lower::{Lower, Step, piecewise};
+use crate::lower::{Lower, Step};
 use crate::{PruneError, batch_norm};
 
 /// Values that stand in for initializers during a pass; the network itself is not touched.
@@ -68,9 +68,9 @@ impl Net {
                 (Some(moments), Op::BatchNorm(norm), [x, gamma, beta, _, _]) if moments.nodes.contains(&planned.id) => {
                     let seen = batch_norm::statistics(x).map_err(blame)?;
                     moments.add((node.inputs[3], node.inputs[4]), &seen).map_err(blame)?;
-                    let y = batch_norm::affine(x, gamma, beta, &seen.mean, &seen.variance, norm.epsilon);
-                    let y = y.map_err(blame)?;
-                    planned.activation.map_or(Ok(y.clone()), |f| piecewise(&y, f)).map_err(blame)?
+                    let [mean, variance] = [&seen.mean, &seen.variance];
+                    batch_norm::affine(x, [gamma, beta], [mean, variance], norm.epsilon, planned.activation)
+                        .map_err(blame)?
                 }
                 _ => {
                     let rate = self.rates.get(&planned.id).copied();
