@@ -6,3 +6,4 @@ mod layering;
 mod packed;
 mod pipeline;
 mod support;
+mod sweep;

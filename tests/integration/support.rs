@@ -84,3 +84,19 @@ retrain = { epochs = 6, learning_rate_factor = 0.5 }
 engines = ["tract"]
 seconds = 0.2
 "#;
+
+/// Whether Slurm is here; says loudly that `test` is skipped when it is not, and fails where it is required.
+pub fn has_slurm(test: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<_> = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(Into::into)).collect();
+    let is_here = |program: &&str| folders.iter().any(|folder| folder.join(program).is_file());
+    let missing: Vec<&str> =
+        ["munged", "slurmctld", "slurmd", "sbatch"].into_iter().filter(|program| !is_here(program)).collect();
+    if missing.is_empty() {
+        return true;
+    }
+    let missing = format!("{} missing (apt-get install slurm-wlm munge)", missing.join(", "));
+    assert!(std::env::var_os("SENTEI_REQUIRE_SLURM").is_none(), "{missing}");
+    eprintln!("SKIPPED: {test}: {missing}");
+    false
+}

@@ -53,8 +53,8 @@ pub fn sweep_csv(results: &[SweepResult]) -> String {
         let rate = |scores: &Option<SplitScores>, of: fn(&SplitScores) -> f64| {
             scores.as_ref().map_or_else(String::new, |s| of(s).to_string())
         };
-        let (accuracy, balanced): (fn(&SplitScores) -> f64, fn(&SplitScores) -> f64) =
-            (|s| s.accuracy, |s| s.balanced_accuracy);
+        let accuracy: fn(&SplitScores) -> f64 = |scores| scores.accuracy;
+        let balanced: fn(&SplitScores) -> f64 = |scores| scores.balanced_accuracy;
         let fields = [
             result.job.method.clone(),
             result.job.sparsity.to_string(),
