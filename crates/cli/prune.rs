@@ -102,6 +102,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         outcome.masks.prunable(),
         outcome.masks.density()
     ));
+    if let Some(last) = outcome.signs.last() {
+        let [flipped, stable] = [last.flipped(), last.stable()].map(format::percent);
+        out.say(format!(
+            "signs: {flipped} of the kept weights changed theirs while training, {stable} kept it in the last epoch"
+        ));
+    }
     out.object(&json!({
         "model": args.output,
         "sha256": files::sha256(&bytes),
@@ -110,6 +116,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "kept": outcome.masks.kept(),
         "prunable": outcome.masks.prunable(),
         "history": outcome.history,
+        "signs": outcome.signs.last(),
     }));
     Ok(())
 }

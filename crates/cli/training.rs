@@ -10,7 +10,9 @@ use sentei_prune::config::PruneConfig;
 use sentei_prune::score::Magnitude;
 use sentei_prune::sensitivity::sensitivity;
 use sentei_prune::train::{Plan, Run, Stop, epoch_duration, train};
-use sentei_prune::{Checkpointing, Device, Evaluation, Masks, Net, PruneOutcome, evaluate, prune_from};
+use sentei_prune::{
+    Checkpointing, Device, Evaluation, Masks, Net, PruneOutcome, SignRow, dropout_rules, evaluate, prune_from,
+};
 use sentei_report::record::SensitivityScan;
 
 use crate::data_args;
@@ -75,6 +77,25 @@ impl Workbench {
         let (train, device) = (self.recipe.train.clone(), self.device.clone());
         let mut run = self.run(normalise, checkpoint);
         prune_from(fresh, trained, &train, config, &device, &mut run).context("pruning")
+    }
+
+    /// Trains `graph` under `masks` for the recipe's whole `[train]`: the sparse network and how its signs held.
+    ///
+    /// # Errors
+    /// As [`Workbench::train`].
+    pub fn train_masked(
+        &mut self,
+        graph: &Graph,
+        masks: &Masks,
+        normalise: &Normalise,
+        checkpoint: Option<Checkpointing>,
+    ) -> Result<(Graph, Vec<SignRow>)> {
+        let config = self.recipe.train.clone();
+        let mut net = Net::new(graph, &self.device)?;
+        let dropout = if self.recipe.prune.adjust_dropout { dropout_rules(graph) } else { Vec::new() };
+        let plan = Plan { dropout: &dropout, ..Plan::new("train", &config, masks) };
+        let trained = train(&mut net, plan, &mut self.run(normalise, checkpoint)).context("training")?;
+        Ok((net.to_graph()?, trained.signs))
     }
 
     /// How long `epochs` of training `graph` will take here, from a few timed steps; nothing is changed.

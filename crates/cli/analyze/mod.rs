@@ -1,6 +1,7 @@
 //! `sentei analyze`: how far can this be pruned, and where. One file per question.
 
 mod sensitivity;
+mod signs;
 
 use anyhow::Result;
 
@@ -17,11 +18,14 @@ pub struct Args {
 enum Question {
     /// Accuracy when each layer alone is pruned, without retraining (Han et al. 2015, figure 6)
     Sensitivity(sensitivity::Args),
+    /// Whether a sparse network owes its accuracy to signs or to magnitudes, and what Sign-In adds (Gadhikar et al. 2025)
+    Signs(signs::Args),
 }
 
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     match args.question {
         Question::Sensitivity(args) => sensitivity::run(args, out),
+        Question::Signs(args) => signs::run(args, out),
     }
 }

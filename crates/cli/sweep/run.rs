@@ -80,7 +80,9 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
                 // Epochs before a kill count too.
                 seconds: outcome.epochs.iter().map(|row| row.seconds).sum(),
             };
-            judged(&mut bench, job, &model, &outcome.graph, &outcome.masks, cost)
+            let signs = outcome.signs.last().map(serde_json::to_value).transpose()?;
+            let result = judged(&mut bench, job, &model, &outcome.graph, &outcome.masks, cost)?;
+            Ok(SweepResult { signs, ..result })
         }
     }
 }

@@ -79,5 +79,5 @@ pub use loss::cross_entropy;
 pub use masks::{MaskError, Masks, top_k};
 pub use net::{Mode, Net, Param};
 pub use pipeline::{LayerRow, PruneOutcome, RoundRow, prune_and_retrain, prune_from, prune_only};
-pub use signs::{LayerSigns, SignRow};
+pub use signs::{LayerSigns, SignRow, recombine};
 pub use snapshot::values;

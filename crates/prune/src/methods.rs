@@ -5,6 +5,7 @@
 
 use crate::config::{PruneConfig, Start};
 use crate::distribution::Distribution;
+use crate::parameterisation::{Ham, Parameterisation, SignIn};
 use crate::schedule::Schedule;
 use crate::score::ScoreConfig;
 
@@ -99,6 +100,28 @@ const METHODS: &[Method] = &[
         about: "remove initial weights at random, more from large layers, train the rest",
         paper: "Evci et al. 2020; Gadhikar et al. 2023",
         set: |c| fresh(c, ScoreConfig::Random, Distribution::Erk),
+    },
+    Method {
+        name: "sign-in",
+        about: "random-erk with every weight as the product of two trained factors",
+        paper: "Gadhikar et al. 2025",
+        set: |c| {
+            fresh(c, ScoreConfig::Random, Distribution::Erk);
+            if !matches!(c.parameterisation, Parameterisation::SignIn(_)) {
+                c.parameterisation = Parameterisation::SignIn(SignIn::default());
+            }
+        },
+    },
+    Method {
+        name: "ham",
+        about: "random-erk with a multiplicative step after each ordinary one",
+        paper: "Jacobs et al. 2026",
+        set: |c| {
+            fresh(c, ScoreConfig::Random, Distribution::Erk);
+            if !matches!(c.parameterisation, Parameterisation::Ham(_)) {
+                c.parameterisation = Parameterisation::Ham(Ham::default());
+            }
+        },
     },
 ];
 

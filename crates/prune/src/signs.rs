@@ -2,6 +2,7 @@
 //!
 //! Source: Gadhikar et al. 2025 (arXiv:2504.12801): nets trained from a sparse start stay behind mainly by their signs.
 
+use sentei_graph::{Graph, Role, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::Net;
@@ -50,6 +51,33 @@ impl SignRow {
     }
 }
 
+/// `base` with the weights of convolutions and linear layers replaced: each has the magnitude that it has in `magnitudes`
+/// and the sign that it has in `signs`; where it is zero there, the sign stays that of `magnitudes`.
+///
+/// What a trained sparse network owes to its signs and what to its magnitudes shows when only one of them is kept.
+///
+/// # Errors
+/// [`PruneError::Missing`] or [`PruneError::Shape`] when one of the graphs lacks a weight of `base` or has it in another shape.
+pub fn recombine(base: &Graph, magnitudes: &Graph, signs: &Graph) -> Result<Graph, PruneError> {
+    let mut mixed = base.clone();
+    for (id, _) in base.parameters().into_iter().filter(|(_, role)| *role == Role::Weight) {
+        let (name, shape) = (base.name(id), &base.initializer(id).expect("parameters are initializers").shape);
+        let values = |graph: &Graph| -> Result<Vec<f32>, PruneError> {
+            let missing = || PruneError::Missing { kind: "weight", name: name.into() };
+            let tensor = graph.value(name).and_then(|id| graph.initializer(id)).ok_or_else(missing)?;
+            if tensor.shape != *shape {
+                let (expected, found) = (shape.clone(), tensor.shape.clone());
+                return Err(PruneError::Shape { name: name.into(), expected, found });
+            }
+            Ok(tensor.data.clone())
+        };
+        let signed = |(m, s): (f32, f32)| if s == 0.0 { m } else { m.abs().copysign(s) };
+        let data = values(magnitudes)?.into_iter().zip(values(signs)?).map(signed).collect();
+        mixed.set_initializer(id, Tensor::new(shape.as_slice(), data));
+    }
+    Ok(mixed)
+}
+
 /// Signs at the beginning and after the last epoch, by layer.
 pub(crate) struct Signs {
     layers: Vec<(String, Vec<i8>, Vec<i8>)>,
@@ -58,7 +86,7 @@ pub(crate) struct Signs {
 impl Signs {
     /// At the beginning of a training, before masks are enforced.
     pub(crate) fn of(net: &Net) -> Result<Signs, PruneError> {
-        let weights = net.vars().iter().filter(|p| p.role == sentei_graph::Role::Weight);
+        let weights = net.vars().iter().filter(|p| p.role == Role::Weight);
         let layer = |name: &str| -> Result<_, PruneError> {
             let now = signs(net, name)?;
             Ok((name.to_string(), now.clone(), now))
@@ -101,14 +129,14 @@ fn signs(net: &Net, name: &str) -> Result<Vec<i8>, PruneError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::{Device, Tensor};
+    use candle_core::Device;
     use sentei_graph::Mask;
 
     #[test]
     fn flips_and_stability_count_kept_weights_that_had_a_sign() {
         let mut net = Net::new(&crate::testing::mlp(&[4, 2], None), &Device::Cpu).unwrap();
         let put = |net: &mut Net, v: [f32; 8]| {
-            net.set_var("fc0.w", &Tensor::from_slice(&v, (2, 4), &Device::Cpu).unwrap()).unwrap()
+            net.set_var("fc0.w", &candle_core::Tensor::from_slice(&v, (2, 4), &Device::Cpu).unwrap()).unwrap()
         };
         put(&mut net, [1.0, 1.0, -1.0, -1.0, 0.0, 1.0, 1.0, 1.0]);
         let mut signs = Signs::of(&net).unwrap();
@@ -122,5 +150,23 @@ mod tests {
         let row = signs.row(&net, &masks, "train", 2).unwrap();
         assert_eq!((row.layers[0].flipped, row.layers[0].stable), (3, 4));
         assert!((row.flipped() - 0.5).abs() < 1e-12 && (row.stable() - 4.0 / 6.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn magnitudes_and_signs_come_from_where_they_are_asked_and_the_rest_from_the_base() {
+        let graph = |w: [f32; 8], bias: f32| {
+            let mut graph = crate::testing::mlp(&[4, 2], None);
+            let [weight, b] = ["fc0.w", "fc0.b"].map(|name| graph.value(name).unwrap());
+            graph.set_initializer(weight, Tensor::new([2, 4], w.to_vec()));
+            graph.set_initializer(b, Tensor::full([2], bias));
+            graph
+        };
+        let base = graph([9.0; 8], 0.5);
+        let magnitudes = graph([1.0, 2.0, -3.0, -4.0, 5.0, -6.0, 0.0, 8.0], 1.0);
+        let signs = graph([-1.0, 0.1, 7.0, -0.1, 0.0, 0.0, 1.0, -2.0], 2.0);
+        let expected = graph([-1.0, 2.0, 3.0, -4.0, 5.0, -6.0, 0.0, -8.0], 0.5);
+        assert_eq!(recombine(&base, &magnitudes, &signs).unwrap(), expected);
+        let other = crate::testing::mlp(&[4, 3], None);
+        assert!(recombine(&base, &other, &signs).unwrap_err().to_string().contains("fc0.w"));
     }
 }

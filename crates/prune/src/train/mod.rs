@@ -277,4 +277,6 @@ fn class_weights(kind: ClassWeights, data: &Dataset) -> Option<Vec<f32>> {
 }
 
 #[cfg(test)]
+mod parameterised_tests;
+#[cfg(test)]
 mod tests;

@@ -11,9 +11,9 @@ use crate::schedule::{Cubic, Gradual};
 use crate::score::{Magnitude, Pruner};
 use crate::testing::{self, Harness, bits};
 
-const ADAMW: OptimizerConfig = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
+pub(super) const ADAMW: OptimizerConfig = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
 
-fn config(optimizer: OptimizerConfig) -> TrainConfig {
+pub(super) fn config(optimizer: OptimizerConfig) -> TrainConfig {
     let augment = crate::config::AugmentConfig { shift: 1, brightness: 0.05, ..Default::default() };
     TrainConfig { epochs: 6, batch_size: 16, optimizer, learning_rate: 0.02, augment, ..TrainConfig::default() }
 }

@@ -40,7 +40,7 @@ pub struct SweepResult {
     pub parent_epochs: u64,
     /// Wall time of `epochs`.
     pub seconds: f64,
-    /// Statistics of weight signs, as the method reports them.
+    /// Signs of the weights after the last epoch, layer by layer: kept, flipped since the beginning, as an epoch before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signs: Option<serde_json::Value>,
 }
