@@ -420,6 +420,54 @@ fn every_op_agrees_with_central_differences() {
     }
 }
 
+/// What the card measured, and why none of this is done by finite differences.
+#[test]
+fn central_differences_in_f32_lose_a_relu_net_that_the_product_keeps() {
+    let graph = Graph::parse(CORNERS).unwrap();
+    let params: Vec<String> = ["w1", "w2", "w3"].map(String::from).to_vec();
+    let data = batches(&graph, &[40], 3);
+    let mut double = Net::with_dtype(&graph, &Device::Cpu, DType::F64).unwrap();
+    let v = direction(&double, &params, "v");
+    let exact = flat(&hessian_vector(&mut double, &params, &data, &v, &BATCH).unwrap());
+    let mut net = Net::new(&graph, &Device::Cpu).unwrap();
+    let found = flat(&hessian_vector(&mut net, &params, &data, &v, &BATCH).unwrap());
+    assert!(distance(&found, &exact) < 1e-5, "{}", distance(&found, &exact));
+
+    let start: Vec<Tensor> = params.iter().map(|p| net.var(p).unwrap().var.as_tensor().copy().unwrap()).collect();
+    for share in [1e-1, 1e-2, 1e-3, 1e-4] {
+        let step = share * norm(&flat(&start)) / norm(&flat(&v));
+        let mut at = |h: f64| {
+            for (name, value) in params.iter().zip(mix(1.0, &start, h, &v)) {
+                net.set_var(name, &value).unwrap();
+            }
+            flat(&gradient(&mut net, &params, &data, &BATCH).unwrap().grads)
+        };
+        let (ahead, behind) = (at(step), at(-step));
+        let differenced: Vec<f64> = ahead.iter().zip(&behind).map(|(a, b)| (a - b) / (2.0 * step)).collect();
+        let error = distance(&differenced, &exact);
+        println!("steps of {share} of the weights: relative error {error:.2}");
+        assert!(error > 0.05, "a step of {share}: {error}");
+    }
+}
+
+#[test]
+fn a_probe_sees_what_training_or_evaluation_sees_and_moves_nothing() {
+    let graph = Graph::parse(CORNERS).unwrap();
+    let mut net = Net::new(&graph, &Device::Cpu).unwrap();
+    let before = bits(&net.to_graph().unwrap());
+    let x = batches(&graph, &[6], 3).remove(0).0;
+    let mut see = |mode| flat(&[net.forward(&x, mode).unwrap()]);
+    let probes = [true, false].map(|batch_statistics| see(crate::Mode::Probe { batch_statistics }));
+    assert_eq!(probes[1], see(crate::Mode::Eval));
+    assert_ne!(probes[0], probes[1]);
+    assert_eq!(bits(&net.to_graph().unwrap()), before);
+    assert_eq!(probes[0], flat(&[net.forward(&x, crate::Mode::Train { seed: 1 }).unwrap()]));
+    assert_ne!(bits(&net.to_graph().unwrap()), before, "training moves the running statistics");
+    let logits = net.forward(&x, crate::Mode::Probe { batch_statistics: false }).unwrap();
+    let grads = logits.sum_all().unwrap().backward().unwrap();
+    assert!(net.vars().iter().all(|p| grads.get(p.var.as_tensor()).is_some()));
+}
+
 #[test]
 fn a_part_of_the_parameters_is_a_block_of_the_hessian() {
     let graph = Graph::parse(SMOOTH).unwrap();

@@ -122,20 +122,24 @@ pub(crate) fn piecewise_tangent(x: &Tensor, dx: &Tensor, f: Piecewise) -> Result
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op2(&dx.contiguous()?, PullBack(f));
     }
+    slope(&x, f)? * dx
+}
+
+/// `f'(x)` in candle's own ops.
+fn slope(x: &Tensor, f: Piecewise) -> Result<Tensor> {
     let inside = |low: f64, high: f64| -> Result<Tensor> { x.gt(low)?.mul(&x.lt(high)?)?.to_dtype(x.dtype()) };
-    let slope = match f {
+    match f {
         Piecewise::Leaky { alpha } => {
             let alpha = f64::from(alpha);
-            x.gt(0.0)?.to_dtype(x.dtype())?.affine(1.0 - alpha, alpha)?
+            x.gt(0.0)?.to_dtype(x.dtype())?.affine(1.0 - alpha, alpha)
         }
-        Piecewise::Clip { min, max } => inside(min.into(), max.into())?,
+        Piecewise::Clip { min, max } => inside(min.into(), max.into()),
         Piecewise::HardSigmoid { alpha, beta } => {
             let (alpha, beta) = (f64::from(alpha), f64::from(beta));
             let ends = [-beta / alpha, (1.0 - beta) / alpha];
-            inside(ends[0].min(ends[1]), ends[0].max(ends[1]))?.affine(alpha, 0.0)?
+            inside(ends[0].min(ends[1]), ends[0].max(ends[1]))?.affine(alpha, 0.0)
         }
-    };
-    slope * dx
+    }
 }
 
 struct Activate(Piecewise);
@@ -194,5 +198,31 @@ impl CustomOp2 for PullBack {
 
     fn bwd(&self, x: &Tensor, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
         Ok((None, Some(x.apply_op2(&gg.contiguous()?, PullBack(self.0))?)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn the_slope_of_other_devices_is_that_of_the_custom_op() {
+        let x = [-3.0f32, -0.8, -0.5, -0.2, 0.0, 0.1, 0.4, 0.7, 0.9, 4.0];
+        let x = Tensor::new(&x, &Device::Cpu).unwrap();
+        let ones = x.ones_like().unwrap();
+        for f in [
+            Piecewise::Leaky { alpha: 0.0 },
+            Piecewise::Leaky { alpha: 0.1 },
+            Piecewise::Clip { min: -0.5, max: 0.7 },
+            Piecewise::HardSigmoid { alpha: 0.7, beta: 0.4 },
+            Piecewise::HardSigmoid { alpha: -0.5, beta: 0.5 },
+        ] {
+            let ours: Vec<f32> = piecewise_tangent(&x, &ones, f).unwrap().to_vec1().unwrap();
+            let candles: Vec<f32> = slope(&x, f).unwrap().to_vec1().unwrap();
+            assert!(ours.iter().zip(&candles).all(|(a, b)| (a - b).abs() < 1e-6), "{f:?}: {candles:?} is not {ours:?}");
+            assert!(ours.iter().any(|v| *v != ours[0]), "{f:?} has two slopes");
+        }
     }
 }

@@ -109,7 +109,12 @@ pub(super) fn max_tangent(x: &Tensor, dx: &Tensor, g: Geometry) -> Result<Tensor
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op2(&dx.contiguous()?, MaxPick(g));
     }
-    let (x, dx) = (pad(&x, &g, f32::MIN)?, pad(dx, &g, 0.0)?);
+    pick(&x, dx, g)
+}
+
+/// [`MaxPick`] in candle's own ops.
+fn pick(x: &Tensor, dx: &Tensor, g: Geometry) -> Result<Tensor> {
+    let (x, dx) = (pad(x, &g, f32::MIN)?, pad(dx, &g, 0.0)?);
     let mut taps = taps(&x, &g)?.into_iter().zip(taps(&dx, &g)?);
     let (mut best, mut picked) = taps.next().expect("a kernel has at least one tap");
     for (value, tangent) in taps {
@@ -339,5 +344,40 @@ impl CustomOp1 for Spread {
 
     fn bwd(&self, _: &Tensor, _: &Tensor, gg: &Tensor) -> Result<Option<Tensor>> {
         gg.contiguous()?.apply_op1(Average { g: self.g, count_padding: self.count_padding }).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::testing::noise;
+
+    fn random(shape: (usize, usize, usize, usize), name: &str) -> Tensor {
+        let count = shape.0 * shape.1 * shape.2 * shape.3;
+        // Few values, so that windows have ties.
+        let data: Vec<f32> = (0..count).map(|i| (noise(name, i) * 4.0).round()).collect();
+        Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+    }
+
+    #[test]
+    fn other_devices_pick_the_same_places_ties_included() {
+        for (kernel, stride, pads) in
+            [([2, 2], [2, 2], [0; 4]), ([3, 2], [2, 1], [1, 0, 1, 1]), ([3, 3], [1, 3], [1; 4])]
+        {
+            for dtype in [DType::F32, DType::F64] {
+                let x = random((2, 3, 7, 9), "x").to_dtype(dtype).unwrap();
+                let places: Vec<f32> = (0..2 * 3 * 7 * 9).map(|i| i as f32).collect();
+                let places = Tensor::from_vec(places, x.shape(), &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
+                let g = Geometry::new(&x, kernel, stride, pads).unwrap();
+                let flat = |t: Tensor| t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+                let ours = flat(max_tangent(&x, &places, g).unwrap());
+                assert_eq!(flat(pick(&x, &places, g).unwrap()), ours, "{kernel:?} {dtype:?}");
+                let values = flat(x.clone());
+                let picked: Vec<f64> = ours.iter().map(|i| values[*i as usize]).collect();
+                assert_eq!(flat(max(&x, g).unwrap()), picked, "{kernel:?} {dtype:?}");
+            }
+        }
     }
 }
