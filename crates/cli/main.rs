@@ -23,6 +23,8 @@ mod inspect;
 #[cfg(feature = "prune")]
 mod jobs;
 #[cfg(feature = "prune")]
+mod method_args;
+#[cfg(feature = "prune")]
 mod models;
 #[cfg(feature = "prune")]
 mod progress;

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use sentei_prune::PruneOutcome;
-use sentei_prune::score::ScoreConfig;
+use sentei_prune::config::{PruneConfig, Start};
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
 
 use crate::exit::usage;
+use crate::method_args::{self, MethodArgs};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::prune_blocks::{self, BlockArgs};
@@ -17,29 +18,35 @@ use crate::recipe::RecipeArgs;
 use crate::training::Workbench;
 use crate::{files, models};
 
-/// Removes weights and retrains the rest; the mask is the zero pattern of the written weights.
+/// Removes weights and trains the rest; the mask is the zero pattern of the written weights.
 #[derive(clap::Args)]
+#[command(after_long_help = method_args::help())]
 pub struct Args {
-    /// Trained ONNX model
+    /// ONNX model: trained, or with initial weights for a method that starts from those
     #[arg(value_name = "MODEL")]
     input: PathBuf,
-    /// What makes a weight worth keeping: magnitude
-    #[arg(long, value_name = "M", default_value = "magnitude")]
-    method: String,
     /// Fraction of the prunable weights to keep, in (0, 1]
     #[arg(long, value_name = "D", conflicts_with = "sparsity")]
     density: Option<f64>,
     /// Fraction of the prunable weights to remove, in [0, 1)
     #[arg(long, value_name = "S")]
     sparsity: Option<f64>,
-    /// Prune only, in one shot; no image is needed
+    /// Prune only, in one shot; no image is needed (nor can a method that looks at images be used)
     #[arg(long, conflicts_with_all = [
-        "retrain_epochs", "resume", "data", "split_file", "size", "channels", "train_limit", "mean", "std", "ok_class", "device", "seed",
+        "retrain_epochs", "epochs", "initial", "resume", "data", "split_file", "size", "channels", "train_limit", "mean", "std", "ok_class", "device", "seed",
     ])]
     no_retrain: bool,
-    /// Epochs of retraining (per round, or in all for a cubic ramp)
+    /// Epochs of retraining a trained model (per round, or in all when weights go while it trains)
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<u64>,
+    /// Epochs of the whole training: of a method that starts from initial weights, and what rewinding replays a share of
+    #[arg(long, value_name = "N")]
+    epochs: Option<u64>,
+    /// The same network with its initial weights, for methods that go back to them (written by `train --initial`)
+    #[arg(long, value_name = "ONNX")]
+    initial: Option<PathBuf>,
+    #[command(flatten)]
+    method: MethodArgs,
     #[command(flatten)]
     blocks: BlockArgs,
     #[command(flatten)]
@@ -55,13 +62,13 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
-    if args.method == prune_blocks::METHOD {
+    if args.method.method.as_deref() == Some(prune_blocks::METHOD) {
         return prune_blocks::surgery(&args.input, &args.blocks, &args.output, out);
     }
-    args.blocks.refuse_for(&args.method)?;
+    args.blocks.refuse_for(args.method.method.as_deref().unwrap_or("of the recipe"))?;
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
-    recipe.prune.score = score(&args.method)?;
+    args.method.overlay(&mut recipe)?;
     if let Some(density) = args.density {
         if !(density > 0.0 && density <= 1.0) {
             return usage(format!("--density expects a number in (0, 1], found {density}"));
@@ -74,21 +81,52 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     } else if recipe.prune.distribution.takes_a_target() {
         recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
     }
-    if let Some(epochs) = args.retrain_epochs {
-        recipe.prune.retrain.epochs = epochs;
+    let fresh = recipe.prune.start == Start::Fresh;
+    match args.retrain_epochs {
+        Some(_) if fresh => {
+            return usage("--retrain-epochs: this method trains once, from initial weights; use --epochs");
+        }
+        Some(_) if recipe.prune.retrain.rewind.is_some() => {
+            return usage("--retrain-epochs: this method replays a share of the training; use --epochs");
+        }
+        Some(epochs) => recipe.prune.retrain.epochs = epochs,
+        None => {}
     }
+    recipe.train.epochs = args.epochs.unwrap_or(recipe.train.epochs);
+    if args.initial.is_some() != prune_needs_initial(&recipe.prune) && !args.no_retrain {
+        return usage(match args.initial {
+            Some(_) => "--initial belongs to methods that go back to initial weights: weight-rewind, lottery",
+            None => {
+                "this method goes back to initial weights: give the file that `train --initial` wrote with --initial"
+            }
+        });
+    }
+    if fresh && recipe.prune.distill.is_some() {
+        return usage(
+            "a method that starts from initial weights has no teacher here; `shrink` has one, the dense baseline",
+        );
+    }
+    let named = recipe.method.clone();
+    let prune = recipe.prune.clone();
     let outcome = if args.no_retrain {
         let graph = sentei_graph::passes::for_training(models::read(&args.input)?)?.graph;
         sentei_prune::prune_only(&graph, &recipe.prune, recipe.seed)?
     } else {
         let path = args.output.with_extension("checkpoint.safetensors");
         let checkpoint = sentei_prune::Checkpointing { path: path.clone(), resume: args.resume };
-        let prune = recipe.prune.clone();
         let mut bench = Workbench::open(recipe, Progress::shown(out))?;
         let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
         let epochs = prune.training_epochs(&bench.recipe.train);
         bench.announce(&start.graph, epochs, out)?;
-        let outcome = bench.prune_from(&start.graph, Some(&start.graph), &start.normalise, &prune, Some(checkpoint))?;
+        let initial = match &args.initial {
+            None => None,
+            Some(path) => Some(sentei_graph::passes::for_training(models::read(path)?)?.graph),
+        };
+        let (initial, trained) = match fresh {
+            true => (&start.graph, None),
+            false => (initial.as_ref().unwrap_or(&start.graph), Some(&start.graph)),
+        };
+        let outcome = bench.prune_from(initial, trained, &start.normalise, &prune, Some(checkpoint))?;
         let _ = std::fs::remove_file(path);
         outcome
     };
@@ -111,7 +149,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     out.object(&json!({
         "model": args.output,
         "sha256": files::sha256(&bytes),
-        "method": args.method,
+        "method": named,
+        "prune": prune,
         "density": outcome.masks.density(),
         "kept": outcome.masks.kept(),
         "prunable": outcome.masks.prunable(),
@@ -121,10 +160,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     Ok(())
 }
 
-/// A score by its name on the command line.
-fn score(name: &str) -> Result<ScoreConfig> {
-    let unknown = || usage(format!("--method `{name}` is unknown; there are: {}", ScoreConfig::names().join(", ")));
-    ScoreConfig::named(name).map_or_else(unknown, Ok)
+fn prune_needs_initial(prune: &PruneConfig) -> bool {
+    prune.start == Start::Trained && prune.retrain.rewind_weights
 }
 
 /// Kept weights per prunable layer, in graph order.

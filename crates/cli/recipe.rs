@@ -13,6 +13,7 @@ use crate::data_args::{DataArgs, DataRecipe};
 use crate::exit::usage;
 use crate::files;
 use crate::measure::{self, EngineName};
+use crate::method_args;
 
 /// One run, from images to report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Recipe {
     pub train_imported: bool,
     /// Removed fractions to try, each in `[0, 1)`; the first one is the model that is shipped.
     pub sparsities: Vec<f64>,
+    /// Method of a paper: sets parts of `[prune]`, which keeps the rest. Absent: `[prune]` alone says what is done.
+    pub method: Option<String>,
     /// Images.
     pub data: DataRecipe,
     /// Training of the dense network.
@@ -63,6 +66,7 @@ impl Default for Recipe {
             model: "inspect".into(),
             train_imported: false,
             sparsities: vec![0.9],
+            method: None,
             data: DataRecipe::default(),
             train: TrainConfig::default(),
             prune: PruneConfig::default(),
@@ -134,6 +138,9 @@ impl RecipeArgs {
         }
         recipe.seed = self.seed.unwrap_or(recipe.seed);
         recipe.train.seed = recipe.seed;
+        if let Some(name) = recipe.method.clone() {
+            method_args::apply(&name, &mut recipe.prune, "`method`")?;
+        }
         self.data.overlay(&mut recipe.data)?;
         Ok(recipe)
     }

@@ -18,6 +18,7 @@ use crate::compile::{CompileArgs, CompileRecipe, Packing, Values};
 use crate::exit::Failure;
 use crate::lineage::{self, DataSource, Lineage};
 use crate::measure::{self, Plan, Subject};
+use crate::method_args::{self, MethodArgs};
 use crate::models::Start;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -36,15 +37,18 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// Trains (or imports), prunes, retrains, compiles, measures and reports; no arguments take the embedded inspection set.
 #[derive(clap::Args)]
+#[command(after_long_help = method_args::help())]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
     train: TrainArgs,
+    #[command(flatten)]
+    method: MethodArgs,
     /// Fractions of the prunable weights to remove; the first is the model that is shipped
     #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',')]
     sparsity: Vec<f64>,
-    /// Epochs of retraining
+    /// Epochs of retraining; a method that starts from initial weights trains for --epochs instead
     #[arg(long, value_name = "N")]
     retrain_epochs: Option<u64>,
     #[command(flatten)]
@@ -58,7 +62,8 @@ pub struct Args {
     /// Go on with an interrupted run; its own recipe holds
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "recipe", "model", "epochs", "learning_rate", "batch_size", "seed", "device", "data", "split_file", "size",
-        "channels", "train_limit", "mean", "std", "ok_class", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
+        "channels", "train_limit", "mean", "std", "ok_class", "method", "distribution", "schedule",
+        "parameterisation", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
     ])]
     resume: Option<PathBuf>,
 }
@@ -88,6 +93,7 @@ impl Args {
     fn resolve(&self) -> Result<Recipe> {
         let mut recipe = self.recipe.resolve()?;
         self.train.overlay(&mut recipe);
+        self.method.overlay(&mut recipe)?;
         if !self.sparsity.is_empty() {
             recipe.sparsities.clone_from(&self.sparsity);
         }

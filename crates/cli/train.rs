@@ -21,6 +21,9 @@ pub struct Args {
     /// Where to write the model
     #[arg(long, short, value_name = "ONNX", default_value = "baseline.onnx")]
     output: PathBuf,
+    /// Where to write the network as it was before training, for methods that start from initial weights or go back to them
+    #[arg(long, value_name = "ONNX")]
+    initial: Option<PathBuf>,
     /// Go on from the checkpoint beside the output, if there is one
     #[arg(long)]
     resume: bool,
@@ -35,6 +38,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let checkpoint_path = args.output.with_extension("checkpoint.safetensors");
     let checkpoint = sentei_prune::Checkpointing { path: checkpoint_path.clone(), resume: args.resume };
+    if let Some(path) = &args.initial {
+        files::write_atomic(path, &models::to_onnx(&start.graph)?)?;
+    }
     let epochs = bench.recipe.train.epochs;
     bench.announce(&start.graph, epochs, out)?;
     let graph = bench.train(&start.graph, &start.normalise, Some(checkpoint))?;

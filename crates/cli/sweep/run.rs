@@ -6,7 +6,6 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use sentei_data::Split;
 use sentei_graph::Graph;
-use sentei_prune::config::{PruneConfig, Start};
 use sentei_prune::{Checkpointing, Masks, prunable_layers};
 use sentei_report::record::{SplitScores, SweepJob, SweepLayer, SweepResult};
 use serde_json::json;
@@ -70,7 +69,7 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
             judged(&mut bench, job, &model, &graph, &masks, Cost { epochs, parent_epochs: 0, seconds })
         }
         Some(config) => {
-            let parent = needs_parent(&config).then(|| trained(&mut bench)).transpose()?;
+            let parent = config.needs_trained().then(|| trained(&mut bench)).transpose()?;
             let checkpoint = Checkpointing { path: work.join("checkpoint.safetensors"), resume: true };
             let outcome =
                 bench.prune_from(&model.graph, parent.as_ref(), &model.normalise, &config, Some(checkpoint))?;
@@ -85,10 +84,6 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
             Ok(SweepResult { signs, ..result })
         }
     }
-}
-
-fn needs_parent(config: &PruneConfig) -> bool {
-    config.start == Start::Trained
 }
 
 /// The trained dense network of a seed, the same bytes whichever job trains it: always read from its file.

@@ -189,6 +189,11 @@ impl PruneConfig {
         }
     }
 
+    /// Whether a trained network must be there: to prune, or to teach.
+    pub fn needs_trained(&self) -> bool {
+        self.start == Start::Trained || self.distill.is_some()
+    }
+
     /// Epochs of [`PruneConfig::training`] over all rounds and groups; groups without layers are counted too.
     pub fn training_epochs(&self, train: &TrainConfig) -> u64 {
         let groups = if self.groups == Groups::Alternate { 2 } else { 1 };
@@ -228,7 +233,7 @@ impl PruneConfig {
         self.score.check()?;
         self.schedule.check()?;
         self.parameterisation.check()?;
-        let rounds = matches!(self.schedule, Schedule::OneShot | Schedule::Iterative { .. });
+        let rounds = self.schedule.in_rounds();
         let fresh = self.start == Start::Fresh;
         if fresh {
             let iterative = matches!(self.schedule, Schedule::Iterative { .. });

@@ -134,6 +134,11 @@ impl Schedule {
     /// Random exchanges with the default settings.
     pub const SET: Schedule = Schedule::Set { every_steps: EXCHANGE_EVERY, fraction: FRACTION, end: END };
 
+    /// Whether the masks change between trainings only.
+    pub fn in_rounds(&self) -> bool {
+        matches!(self, Schedule::OneShot | Schedule::Iterative { .. })
+    }
+
     /// Whether weights are removed before the training; otherwise they are removed during it.
     pub fn cuts_first(&self) -> bool {
         !matches!(self, Schedule::Cubic { .. } | Schedule::AcDc { .. })

@@ -1,0 +1,133 @@
+//! How to prune, by name: flags that `prune` and `shrink` share.
+
+use std::fmt::Write;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use sentei_prune::config::PruneConfig;
+use sentei_prune::methods::{method, methods};
+
+use crate::exit::usage;
+use crate::recipe::Recipe;
+
+/// Flags that choose how to prune.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+#[command(next_help_heading = "How to prune (a method, or its parts one by one)")]
+pub struct MethodArgs {
+    /// Method of a paper, listed below by --help [default: what the recipe's [prune] table says]
+    #[arg(long, value_name = "M")]
+    pub method: Option<String>,
+    /// How much each layer keeps: global, uniform, uniform_plus, erk, or TOML such as '{ global = { floor = 0.02 } }'
+    #[arg(long, value_name = "NAME|TOML")]
+    distribution: Option<String>,
+    /// When weights go: one_shot, iterative, cubic, ac_dc, rigl, set, or TOML such as '{ iterative = { rounds = 5 } }'
+    #[arg(long, value_name = "NAME|TOML")]
+    schedule: Option<String>,
+    /// What the optimiser moves: plain, sign_in, ham, or TOML such as '{ sign_in = { reset_period = 2 } }'
+    #[arg(long, value_name = "NAME|TOML")]
+    parameterisation: Option<String>,
+}
+
+impl MethodArgs {
+    /// Puts the flags that were given over the recipe: first the method, then its parts.
+    ///
+    /// # Errors
+    /// Exit code 2 with a name that is not known, naming those that are.
+    pub fn overlay(&self, recipe: &mut Recipe) -> Result<()> {
+        if let Some(name) = &self.method {
+            recipe.method = Some(name.clone());
+            apply(name, &mut recipe.prune, "--method")?;
+        }
+        let prune = &mut recipe.prune;
+        if let Some(text) = &self.distribution {
+            prune.distribution = one("distribution", text)?.distribution;
+        }
+        if let Some(text) = &self.schedule {
+            prune.schedule = one("schedule", text)?.schedule;
+        }
+        if let Some(text) = &self.parameterisation {
+            prune.parameterisation = one("parameterisation", text)?.parameterisation;
+        }
+        // A name on a recipe that is something else by now would undo the flags when the recipe is read again.
+        if recipe.method.as_ref().and_then(|name| method(name)).is_some_and(|m| m.configure(prune) != *prune) {
+            recipe.method = None;
+        }
+        Ok(())
+    }
+}
+
+/// Makes `prune` the method of that name.
+///
+/// * `place`: the flag or key that holds the name.
+///
+/// # Errors
+/// Exit code 2 when there is none, naming those that are.
+pub fn apply(name: &str, prune: &mut PruneConfig, place: &str) -> Result<()> {
+    let Some(found) = method(name) else {
+        let names: Vec<&str> = methods().iter().map(|m| m.name).chain([crate::prune_blocks::METHOD]).collect();
+        return usage(format!("{place} `{name}` is unknown; there are: {}", names.join(", ")));
+    };
+    *prune = found.configure(prune);
+    Ok(())
+}
+
+/// A `[prune]` table with this one key, from a name or from TOML.
+fn one(key: &str, text: &str) -> Result<PruneConfig> {
+    let value = if text.trim_start().starts_with('{') { text.to_string() } else { format!("{text:?}") };
+    let parsed = toml::from_str(&format!("{key} = {value}"));
+    parsed.or_else(|e| usage(format!("--{key} `{text}`: {}", e.message()))).context("reading a flag as TOML")
+}
+
+/// Every method with one line, for `--help`.
+pub fn help() -> String {
+    let blocks = (crate::prune_blocks::METHOD, "remove whole residual blocks that matter least", "Tang et al. 2023");
+    let rows: Vec<_> = methods().iter().map(|m| (m.name, m.about, m.paper)).chain([blocks]).collect();
+    let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
+    let mut text = "Methods:\n".to_string();
+    for (name, about, paper) in rows {
+        let _ = writeln!(text, "  {name:width$}  {about} ({paper})");
+    }
+    text.push_str(
+        "\nA method that \"trains\" first starts from trained weights: with `prune` those of MODEL, with `shrink` those of the\n\
+         dense baseline; afterwards it retrains as [prune.retrain] says. One that removes initial weights starts from the\n\
+         weights of MODEL as they are, which should be initial ones (`train --initial FILE` writes them), or with `shrink`\n\
+         from those the baseline started from; it then trains for the whole [train] budget.",
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sentei_prune::schedule::Schedule;
+
+    fn overlay(args: MethodArgs) -> Result<Recipe> {
+        let mut recipe = Recipe::load("inspect")?;
+        args.overlay(&mut recipe)?;
+        Ok(recipe)
+    }
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_string())
+    }
+
+    #[test]
+    fn flags_win_over_the_method_and_the_method_over_the_recipe() {
+        let rigl = overlay(MethodArgs { method: some("rigl"), ..MethodArgs::default() }).expect("known");
+        assert_eq!((rigl.prune.schedule, rigl.method.as_deref()), (Schedule::RIGL, Some("rigl")));
+        let schedule = some("{ set = { every_steps = 5 } }");
+        let set = overlay(MethodArgs { method: some("rigl"), schedule, ..MethodArgs::default() }).expect("known");
+        assert!(matches!(set.prune.schedule, Schedule::Set { every_steps: 5, .. }));
+        assert_eq!((set.prune.start, set.method), (rigl.prune.start, None));
+    }
+
+    #[test]
+    fn unknown_names_say_which_are_known() {
+        let text = |args| format!("{:#}", overlay(args).expect_err("unknown"));
+        assert!(text(MethodArgs { method: some("sipn"), ..MethodArgs::default() }).contains("magnitude"));
+        assert!(
+            text(MethodArgs { distribution: some("erc"), ..MethodArgs::default() }).contains("--distribution `erc`")
+        );
+        assert!(help().lines().count() > 20);
+    }
+}
