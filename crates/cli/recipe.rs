@@ -89,13 +89,16 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("neu", include_str!("../../models/recipes/neu.toml")),
     ("magnetic-tile", include_str!("../../models/recipes/magnetic-tile.toml")),
     ("lenet300-mnist", include_str!("../../models/recipes/lenet300-mnist.toml")),
+    ("lenet300-mnist-l1", include_str!("../../models/recipes/lenet300-mnist-l1.toml")),
+    ("fc5-cifar10-l1", include_str!("../../models/recipes/fc5-cifar10-l1.toml")),
     ("lenet5-mnist", include_str!("../../models/recipes/lenet5-mnist.toml")),
 ];
 
 /// Flags of every verb with a recipe.
 #[derive(Args, Clone, Debug, Default)]
 pub struct RecipeArgs {
-    /// Recipe: a TOML file, or one of inspect, neu, magnetic-tile, lenet300-mnist, lenet5-mnist [default: inspect]
+    /// Recipe: a TOML file, or one of inspect, neu, magnetic-tile, lenet300-mnist, lenet300-mnist-l1,
+    /// fc5-cifar10-l1, lenet5-mnist [default: inspect]
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
     /// Seed of initial weights, sample order, augmentation, dropout and drawn subsets
@@ -111,8 +114,8 @@ pub struct RecipeArgs {
 /// Flags of verbs that train a dense network.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
-    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, lenet5, resnet8, resnet20, resnet56, resnet110,
-    /// resnet50, vgg16, mobilenet) or an ONNX file to start from
+    /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, fc5, lenet5, resnet8, resnet20, resnet56,
+    /// resnet110, resnet50, vgg16, mobilenet) or an ONNX file to start from
     #[arg(long, value_name = "NAME|ONNX")]
     pub model: Option<String>,
     /// Epochs of dense training; `shrink` takes an ONNX model as trained unless this is given

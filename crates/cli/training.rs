@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
 use sentei_prune::config::PruneConfig;
+use sentei_prune::limit::{self, LimitCost, LimitReport, LimitSettings};
 use sentei_prune::score::Magnitude;
 use sentei_prune::sensitivity::sensitivity;
 use sentei_prune::train::{Plan, Run, Stop, epoch_duration, train};
@@ -136,6 +137,24 @@ impl Workbench {
         let (set, seed, device) = (self.recipe.prune.prunable_set(), self.recipe.seed, self.device.clone());
         let mut run = self.run(normalise, None);
         sensitivity(graph, set, &Magnitude, samples, seed, &device, &mut run).context("sensitivity scan")
+    }
+
+    /// Predicted and measured limit of a trained `graph`.
+    ///
+    /// # Errors
+    /// When there is no validation split, nothing is prunable, or the curvature is not finite.
+    pub fn limit(&mut self, graph: &Graph, normalise: &Normalise, settings: &LimitSettings) -> Result<LimitReport> {
+        let device = self.device.clone();
+        limit::analyse(graph, settings, &device, &mut self.run(normalise, None)).context("analysing the limit")
+    }
+
+    /// What [`Workbench::limit`] will take.
+    ///
+    /// # Errors
+    /// As [`Workbench::limit`].
+    pub fn limit_cost(&mut self, graph: &Graph, normalise: &Normalise, settings: &LimitSettings) -> Result<LimitCost> {
+        let device = self.device.clone();
+        limit::cost(graph, settings, &device, &mut self.run(normalise, None)).context("timing a curvature product")
     }
 }
 

@@ -1,4 +1,4 @@
-//! The two nets of Han et al. 2015, table 1.
+//! The two nets of Han et al. 2015, table 1, and the fully connected one of the fundamental-limit paper.
 
 use sentei_graph::ops::{Flatten, MaxPool, Relu};
 use sentei_graph::{Graph, GraphError};
@@ -12,6 +12,20 @@ pub(crate) fn lenet300(spec: &Spec) -> Result<Graph, GraphError> {
     net.linear("fc1", spec.channels * spec.height * spec.width, 300)?.node("fc1.relu", Relu, &[])?;
     net.linear("fc2", 300, 100)?.node("fc2.relu", Relu, &[])?;
     net.linear("logits", 100, spec.classes)?;
+    Ok(net.finish())
+}
+
+/// FC5 of Zhang et al. 2024 (arXiv:2306.05857): four hidden layers on the flattened image, 3072-1000-600-300-100-10 on CIFAR-10.
+pub(crate) fn fc5(spec: &Spec) -> Result<Graph, GraphError> {
+    let mut net = Builder::new(spec)?;
+    net.node("pixels", Flatten { axis: 1 }, &[])?;
+    let mut inputs = spec.channels * spec.height * spec.width;
+    for (layer, units) in [1000, 600, 300, 100].into_iter().enumerate() {
+        let name = format!("fc{}", layer + 1);
+        net.linear(&name, inputs, units)?.node(&format!("{name}.relu"), Relu, &[])?;
+        inputs = units;
+    }
+    net.linear("logits", inputs, spec.classes)?;
     Ok(net.finish())
 }
 

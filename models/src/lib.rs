@@ -75,6 +75,7 @@ const ARCHITECTURES: &[(&str, &str, Build)] = &[
         inspect::inspect_spots,
     ),
     ("lenet300", "LeNet-300-100, fully connected (Han et al. 2015)", lenet::lenet300),
+    ("fc5", "fully connected, 1000-600-300-100 hidden units (Zhang et al. 2024)", lenet::fc5),
     ("lenet5", "LeNet-5 in its Caffe form, 431K weights (Han et al. 2015)", lenet::lenet5),
     ("resnet8", "CIFAR ResNet with one block per stage (He et al. 2016)", resnet::resnet8),
     ("resnet20", "CIFAR ResNet with three blocks per stage (He et al. 2016)", resnet::resnet20),
@@ -143,6 +144,8 @@ mod tests {
     #[test]
     fn weight_counts_are_those_of_the_papers() {
         assert_eq!(weights("lenet300", &spec(1, 28)), 784 * 300 + 300 * 100 + 100 * 10);
+        // Zhang et al. 2024 (arXiv:2306.05857): 3072-1000-600-300-100-10 on CIFAR-10.
+        assert_eq!(weights("fc5", &spec(3, 32)), 3072 * 1000 + 1000 * 600 + 600 * 300 + 300 * 100 + 100 * 10);
         assert_eq!(weights("lenet5", &spec(1, 28)), 500 + 25_000 + 400_000 + 5_000);
         // He et al. 2016, table 6 says 0.27 M and 0.85 M parameters with option-A shortcuts.
         assert_eq!(weights("resnet20", &spec(3, 32)), 268_336);

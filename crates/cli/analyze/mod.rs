@@ -1,5 +1,6 @@
 //! `sentei analyze`: how far can this be pruned, and where. One file per question.
 
+mod limit;
 mod sensitivity;
 mod signs;
 
@@ -20,6 +21,8 @@ enum Question {
     Sensitivity(sensitivity::Args),
     /// Whether a sparse network owes its accuracy to signs or to magnitudes, and what Sign-In adds (Gadhikar et al. 2025)
     Signs(signs::Args),
+    /// How sparse a trained network can get: predicted from curvature and weight sizes, and measured (Zhang et al. 2024)
+    Limit(limit::Args),
 }
 
 /// Runs the verb.
@@ -27,5 +30,6 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     match args.question {
         Question::Sensitivity(args) => sensitivity::run(args, out),
         Question::Signs(args) => signs::run(args, out),
+        Question::Limit(args) => limit::run(args, out),
     }
 }

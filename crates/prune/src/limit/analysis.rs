@@ -22,7 +22,7 @@ use crate::train::{Run, TrainError};
 const ROWS: usize = 100;
 
 /// How a limit is predicted and measured.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LimitSettings {
     /// Which layers take part; sparsity is counted over them.
     pub set: PrunableSet,
