@@ -131,7 +131,8 @@ fn page(plan: &SweepPlan, sweep: &Sweep<'_>, open: &Open) -> String {
     let metric = sweep.metric.name();
     let mut page = format!(
         "# Sweep of {} on {}\n\n{} of {} jobs are done. Numbers are means over seeds with 95 % intervals (Student's t; with two \
-         seeds they are wide), and finished of planned seeds. Dense training takes {} epochs.\n",
+         seeds they are wide), and finished of planned seeds. In the plot a bar without a cap goes on beyond the edge. Dense training \
+         takes {} epochs.\n",
         recipe.model,
         recipe.data.source,
         sweep.results.len(),

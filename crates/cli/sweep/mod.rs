@@ -25,7 +25,7 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum Step {
     /// Write the numbered list of jobs, and say what they will cost
-    Plan(plan::Args),
+    Plan(Box<plan::Args>),
     /// Do one job of a plan; a finished one is left alone, a killed one goes on
     Run(run::Args),
     /// One table and one plot from whatever is done
@@ -41,7 +41,7 @@ enum Step {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     match args.step {
-        Step::Plan(args) => plan::run(args, out),
+        Step::Plan(args) => plan::run(*args, out),
         Step::Run(args) => run::run(args, out),
         Step::Collect(args) => collect::run(args, out),
         Step::Local(args) => local::run(args, out),

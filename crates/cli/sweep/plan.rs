@@ -129,6 +129,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         folder.pending().len(),
         words(total)
     ));
+    if args.seeds < 3 {
+        out.note(
+            "fewer than 3 seeds: intervals will be very wide (two values) or absent (one); --seeds 3 says far more",
+        );
+    }
     if plan.recipe.data.source != EMBEDDED {
         out.note(format!("every worker needs the images at {}", plan.recipe.data.source));
     }

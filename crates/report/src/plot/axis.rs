@@ -44,6 +44,12 @@ impl Axis {
         Some(self.from + share * (self.to - self.from))
     }
 
+    /// Whether `value` lies inside the range.
+    pub(super) fn shows(&self, value: f64) -> bool {
+        let value = if self.log { value.log10() } else { value };
+        (self.low..=self.high).contains(&value)
+    }
+
     /// Pixel and label of about `wanted` ticks.
     pub(super) fn ticks(&self, wanted: usize) -> Vec<(f64, String)> {
         let values = if self.log { self.decades(wanted) } else { Vec::new() };

@@ -21,8 +21,11 @@ const NAME: usize = 44;
 /// Points of a series from which intervals are a band rather than bars.
 const BAND: usize = 26;
 /// Pixels between the bars of two series at the same x, and the most that all of them may take together.
-const APART: f64 = 3.0;
-const APART_ALL: f64 = 22.0;
+const APART: f64 = 5.0;
+const APART_ALL: f64 = 32.0;
+/// How far intervals may stretch the vertical axis beyond the values at each end, as a share of the values' own range;
+/// the interval of two repeats can be ten times as wide as all differences that the plot is about.
+const STRETCH: f64 = 0.6;
 
 const INK: &str = "#1c252e";
 const MUTED: &str = "#5f6c78";
@@ -39,8 +42,7 @@ pub(super) fn svg(plot: &Plot) -> Result<String, ReportError> {
     let (right, bottom) = (LEFT + AREA.0, TOP + height);
     let x_values = points().map(|p| p.x).chain(plot.marks.iter().map(|m| m.x));
     let x = points().next().and_then(|_| Axis::over(x_values, (LEFT, right), false, plot.x_percent));
-    let y_values = points().flat_map(|p| [Some(p.y), p.low, p.high].into_iter().flatten());
-    let y = Axis::over(y_values, (bottom, TOP), plot.log_y, plot.y_percent);
+    let y = Axis::over(y_values(plot, points()).into_iter(), (bottom, TOP), plot.log_y, plot.y_percent);
     let (Some(x), Some(y)) = (x, y) else { return Err(nothing()) };
 
     let (width, full) = (right + 16.0 + legend, bottom + BELOW);
@@ -92,6 +94,21 @@ pub(super) fn svg(plot: &Plot) -> Result<String, ReportError> {
     Ok(svg)
 }
 
+/// What the vertical axis has to show: all values, and their intervals as far as [`STRETCH`] allows.
+fn y_values<'a>(plot: &Plot, points: impl Iterator<Item = &'a Point> + Clone) -> Vec<f64> {
+    let scale = |v: f64| if plot.log_y { v.max(f64::MIN_POSITIVE).log10() } else { v };
+    let back = |v: f64| if plot.log_y { 10f64.powf(v) } else { v };
+    let values = points.clone().map(|p| scale(p.y));
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), v| (l.min(v), h.max(v)));
+    let width = |p: &Point| has_interval(p).then(|| scale(p.high.unwrap_or(p.y)) - scale(p.low.unwrap_or(p.y)));
+    // At least one interval is seen whole when all values are equal.
+    let narrowest = points.clone().filter_map(width).filter(|w| *w > 0.0).fold(f64::INFINITY, f64::min);
+    let narrowest = if narrowest.is_finite() { narrowest } else { 0.0 };
+    let room = (STRETCH * (high - low)).max(narrowest);
+    let hold = |v: f64| back(scale(v).clamp(low - room, high + room));
+    points.flat_map(|p| [Some(p.y), p.low.map(hold), p.high.map(hold)].into_iter().flatten()).collect()
+}
+
 /// Pixels by which each series is set aside, so that bars at the same x stand beside each other.
 fn shifts(plot: &Plot) -> Vec<f64> {
     let barred: Vec<bool> =
@@ -122,21 +139,29 @@ fn draw_series(svg: &mut String, series: &Series, look: Look, x: &Axis, y: &Axis
         }
     }
     for piece in pieces.iter().filter(|p| !p.is_empty()) {
-        let bounds = |p: &&Point| Some((at(p)?.0, y.pixel(p.low?)?, y.pixel(p.high?)?));
-        let intervals: Vec<(f64, f64, f64)> = piece.iter().filter(|p| has_interval(p)).filter_map(bounds).collect();
-        if many && series.line && intervals.len() > 1 {
+        let bounds = |p: &&&Point| Some((at(p)?.0, y.pixel(p.low?)?, y.pixel(p.high?)?));
+        let barred: Vec<&&Point> = piece.iter().filter(|p| has_interval(p)).collect();
+        if many && series.line && barred.len() > 1 {
+            let intervals: Vec<(f64, f64, f64)> = barred.iter().filter_map(bounds).collect();
             let there = intervals.iter().map(|&(x, low, _)| (x, low));
             let back = intervals.iter().rev().map(|&(x, _, high)| (x, high));
             let edge = path(there.chain(back));
             let _ =
                 writeln!(svg, "<path class=\"band\" d=\"{edge}Z\" fill=\"{}\" fill-opacity=\"0.16\"/>", look.colour);
         } else {
-            for &(x, low, high) in &intervals {
-                let (l, r, colour) = (x - 2.5, x + 2.5, look.colour);
+            for point in &barred {
+                let Some((x, low, high)) = bounds(point) else { continue };
+                let mut d = format!("M{x:.1} {low:.1}L{x:.1} {high:.1}");
+                // An interval that goes on beyond the axis has no cap there.
+                for (value, end) in [(point.low, low), (point.high, high)] {
+                    if value.is_some_and(|v| y.shows(v)) {
+                        let _ = write!(d, "M{:.1} {end:.1}L{:.1} {end:.1}", x - 2.5, x + 2.5);
+                    }
+                }
+                let colour = look.colour;
                 let _ = writeln!(
                     svg,
-                    "<path class=\"bar\" d=\"M{x:.1} {low:.1}L{x:.1} {high:.1}M{l:.1} {low:.1}L{r:.1} {low:.1}M{l:.1} {high:.1}L{r:.1} \
-                     {high:.1}\" stroke=\"{colour}\" stroke-width=\"1.2\" stroke-opacity=\"0.75\"/>"
+                    "<path class=\"bar\" d=\"{d}\" stroke=\"{colour}\" stroke-width=\"1.2\" stroke-opacity=\"0.75\"/>"
                 );
             }
         }

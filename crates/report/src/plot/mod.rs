@@ -50,7 +50,7 @@ pub struct Point {
     pub x: f64,
     /// Value.
     pub y: f64,
-    /// Lower bound of the interval, if there is one.
+    /// Lower bound of the interval, if there is one. Where it leaves the plot its bar has no cap.
     pub low: Option<f64>,
     /// Upper bound of the interval, if there is one.
     pub high: Option<f64>,
@@ -122,6 +122,27 @@ mod tests {
         let (few, many) = (plot(1, 5).svg().unwrap(), plot(1, 60).svg().unwrap());
         assert_eq!((few.matches("class=\"bar\"").count(), few.matches("class=\"band\"").count()), (5, 0));
         assert_eq!((many.matches("class=\"bar\"").count(), many.matches("class=\"band\"").count()), (0, 1));
+    }
+
+    #[test]
+    fn an_interval_far_wider_than_the_differences_loses_its_cap_and_does_not_flatten_them() {
+        let caps = |svg: &str| {
+            let bars = svg.lines().filter(|l| l.contains("class=\"bar\""));
+            bars.map(|l| l.matches('M').count() - 1).collect::<Vec<_>>()
+        };
+        let mut plot = plot(2, 3);
+        assert_eq!(caps(&plot.svg().unwrap()), [2; 6]);
+        (plot.series[0].points[1].low, plot.series[0].points[1].high) = (Some(-5.0), Some(5.0));
+        let svg = plot.svg().unwrap();
+        assert_eq!(caps(&svg), [2, 0, 2, 2, 2, 2]);
+        assert!(svg.contains(">90 %<") && !svg.contains(">200 %<"), "{svg}");
+        // Equal values: the interval is all there is to see.
+        plot.series = vec![Series {
+            name: "a".into(),
+            points: vec![Point { x: 0.5, y: 0.5, low: Some(0.4), high: Some(0.6) }],
+            line: true,
+        }];
+        assert_eq!(caps(&plot.svg().unwrap()), [2]);
     }
 
     #[test]
