@@ -259,7 +259,7 @@ fn a_slurm_array_does_the_plan_and_a_cancelled_task_is_done_by_the_next_array() 
     let at = folder.path();
     let fixed = ["plan", "--methods", "magnitude,random-erk", "--sparsities", "0.8,0.9", "--seeds", "1", "-o", "s"];
     let small =
-        ["--size", "16", "--train-limit", "64", "--batch-size", "16", "--epochs", "20", "--retrain-epochs", "1"];
+        ["--size", "16", "--train-limit", "64", "--batch-size", "16", "--epochs", "10", "--retrain-epochs", "1"];
     json(sweep(at, &fixed).args(small).args(["--json", "--quiet"]));
 
     let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/slurm-on-one-machine");

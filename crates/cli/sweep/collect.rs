@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use sentei_prune::methods::method;
 use sentei_report::export::sweep_csv;
 use sentei_report::record::{SweepJob, SweepResult};
 use sentei_report::sweep::{Metric, On, Sweep};
@@ -145,6 +146,10 @@ fn page(plan: &SweepPlan, sweep: &Sweep<'_>, open: &Open) -> String {
     page += "\n## Which to take, by validation images alone\n\n";
     sweep.advice().iter().for_each(|line| page += &format!("- {line}\n"));
     page += &format!("\n## Every cell\n\n{}", tables::sweep_cells(sweep).markdown());
+    page += "\n## Methods\n\n";
+    for method in sweep.methods().iter().filter_map(|name| method(name)) {
+        page += &format!("- `{}`: {} ({})\n", method.name, method.about, method.paper);
+    }
     if !open.lines.is_empty() {
         page += &format!("\n## Not finished ({})\n\n", open.lines.len());
         open.lines.iter().for_each(|line| page += &format!("- {line}\n"));

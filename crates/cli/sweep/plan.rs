@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use sentei_prune::config::{PruneConfig, Start};
+use sentei_prune::config::PruneConfig;
+use sentei_prune::distribution::Collapse;
 use sentei_prune::methods::{method, methods};
 use sentei_report::record::{DENSE, SweepJob};
 use sentei_report::table::Table;
@@ -25,6 +26,7 @@ const SCHEMA: u32 = 1;
 
 /// Plans a sweep.
 #[derive(clap::Args)]
+#[command(after_long_help = crate::method_args::help())]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
@@ -36,6 +38,9 @@ pub struct Args {
     /// Fractions of the prunable weights to remove, each in (0, 1)
     #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',', default_values_t = [0.8, 0.9, 0.95, 0.98])]
     sparsities: Vec<f64>,
+    /// Let a method empty a layer, and report what the network then does; otherwise such a job fails
+    #[arg(long)]
+    allow_collapse: bool,
     /// Number of seeds: the recipe's and the ones after it
     #[arg(long, value_name = "N", default_value_t = 2)]
     seeds: u64,
@@ -102,6 +107,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let mut recipe = args.recipe.resolve()?;
     args.train.overlay(&mut recipe);
     recipe.prune.retrain.epochs = args.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
+    // The jobs name their methods.
+    recipe.method = None;
+    if args.allow_collapse {
+        recipe.prune.collapse = Collapse::Allow;
+    }
     if !sentei_models::names().contains(&recipe.model.as_str()) {
         return usage(format!(
             "a sweep starts from seeds, so --model must be one of {}; found {}",
@@ -195,8 +205,7 @@ fn costs(plan: &SweepPlan, epoch: Duration) -> Result<(Table, Duration)> {
         let (epochs, from) = match config(&plan.recipe, job)? {
             None => (plan.recipe.train.epochs, "initial weights"),
             Some(config) => {
-                let trained = config.start == Start::Trained;
-                let from = if trained { "the dense network" } else { "initial weights" };
+                let from = if config.needs_trained() { "the dense network" } else { "initial weights" };
                 (config.training_epochs(&plan.recipe.train), from)
             }
         };

@@ -82,6 +82,8 @@ pub struct SweepCell {
     pub validation_difference: Option<MeanInterval>,
     /// Mean kept fraction reached.
     pub density: Option<f64>,
+    /// Number of jobs whose network has a layer without any weight.
+    pub collapsed: usize,
     /// Mean number of epochs, those of the dense parent included.
     pub epochs: Option<f64>,
     /// Mean wall time in seconds, without the dense parent.
@@ -137,6 +139,7 @@ impl<'a> Sweep<'a> {
             difference: self.difference(method, sparsity, On::Test),
             validation_difference: self.difference(method, sparsity, On::Validation),
             density: average(&|r| r.density),
+            collapsed: done.iter().filter(|r| r.layers.iter().any(|l| l.kept == 0)).count(),
             epochs: average(&|r| (r.epochs + r.parent_epochs) as f64),
             seconds: average(&|r| r.seconds),
         }
@@ -261,6 +264,7 @@ fn capital(text: &str) -> String {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::record::SweepLayer;
 
     pub(crate) fn job(method: &str, sparsity: f64, seed: u64) -> SweepJob {
         SweepJob { method: method.into(), sparsity, seed }
@@ -314,8 +318,13 @@ pub(crate) mod tests {
         assert!(found.validation.unwrap().half().unwrap() > 0.1, "the seeds themselves spread far");
         assert_eq!((found.planned, found.done, found.epochs), (3, 3, Some(3.0)));
         assert_eq!(sweep(&planned, &results).cell("a", 0.9).difference, None);
+        assert_eq!(found.collapsed, 0);
         let few = sweep(&planned, &results).cell("c", 0.9);
         assert_eq!((few.planned, few.done, few.difference.unwrap().n), (3, 2, 2));
+        let mut emptied = results.clone();
+        let layer = |kept| SweepLayer { name: "w".into(), weights: 9, kept };
+        emptied[2].layers = vec![layer(1), layer(0)];
+        assert_eq!(sweep(&planned, &emptied).cell("b", 0.9).collapsed, 1);
     }
 
     #[test]

@@ -47,12 +47,18 @@ pub fn sweep_cells(sweep: &Sweep<'_>) -> Table {
             or_unknown(cell.validation, mean_text).into(),
             or_unknown(cell.test, mean_text).into(),
             difference.unwrap_or_else(|| "".into()),
-            or_unknown(cell.density, |d| format!("{:.2} %", d * 100.0)).into(),
+            or_unknown(cell.density, |d| kept(d, &cell)).into(),
             or_unknown(cell.epochs, |e| format!("{e:.0}")).into(),
             or_unknown(cell.seconds, seconds).into(),
         ]);
     }
     table
+}
+
+/// Kept fraction, and how many networks have an empty layer.
+fn kept(density: f64, cell: &SweepCell) -> String {
+    let empty = if cell.collapsed > 0 { format!(" ({} with an empty layer)", cell.collapsed) } else { String::new() };
+    format!("{:.2} %{empty}", density * 100.0)
 }
 
 /// `93.1 ± 1.2 %`, or without the interval when there is none.
