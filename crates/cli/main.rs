@@ -17,6 +17,8 @@ mod verify;
 #[cfg(feature = "prune")]
 mod analyze;
 #[cfg(feature = "prune")]
+mod blocks;
+#[cfg(feature = "prune")]
 mod compile;
 #[cfg(feature = "prune")]
 mod inspect;

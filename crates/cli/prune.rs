@@ -13,7 +13,7 @@ use crate::exit::usage;
 use crate::method_args::{self, MethodArgs};
 use crate::output::Output;
 use crate::progress::Progress;
-use crate::prune_blocks::{self, BlockArgs};
+use crate::prune_blocks::{self, BlockArgs, Request};
 use crate::recipe::RecipeArgs;
 use crate::training::Workbench;
 use crate::{files, models};
@@ -62,12 +62,23 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
-    if args.method.method.as_deref() == Some(prune_blocks::METHOD) {
-        return prune_blocks::surgery(&args.input, &args.blocks, &args.output, out);
-    }
-    args.blocks.refuse_for(args.method.method.as_deref().unwrap_or("of the recipe"))?;
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
+    if args.method.method.as_deref() == Some(prune_blocks::METHOD) {
+        let mut alone = MethodArgs::default();
+        alone.method.clone_from(&args.method.method);
+        let unused = args.density.is_some() || args.sparsity.is_some() || args.epochs.is_some();
+        if unused || args.initial.is_some() || args.method != alone {
+            return usage(
+                "--method sr-init removes whole blocks: give --blocks or --drop-blocks and --retrain-epochs, no density, \
+                 distribution, schedule, parameterisation, --epochs or --initial",
+            );
+        }
+        recipe.prune.retrain.epochs = args.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
+        let Args { input, blocks, no_retrain, resume, output, .. } = args;
+        return prune_blocks::run(Request { input, args: blocks, recipe, no_retrain, resume, output }, out);
+    }
+    args.blocks.refuse_for(args.method.method.as_deref().unwrap_or("of the recipe"))?;
     args.method.overlay(&mut recipe)?;
     if let Some(density) = args.density {
         if !(density > 0.0 && density <= 1.0) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
-use sentei_prune::config::PruneConfig;
+use sentei_prune::config::{PruneConfig, TrainConfig};
 use sentei_prune::limit::{self, LimitCost, LimitReport, LimitSettings};
 use sentei_prune::score::Magnitude;
 use sentei_prune::sensitivity::sensitivity;
@@ -29,7 +29,8 @@ pub struct Workbench {
     pub data: Arc<Dataset>,
     /// Where events go.
     pub progress: Progress,
-    device: Device,
+    /// Where training computes.
+    pub device: Device,
     stop: Stop,
 }
 
@@ -45,7 +46,8 @@ impl Workbench {
         Ok(Workbench { recipe, data, progress, device, stop: Stop::never() })
     }
 
-    fn run<'a>(&'a mut self, normalise: &'a Normalise, checkpoint: Option<Checkpointing>) -> Run<'a> {
+    /// What the calls into `prune` work with.
+    pub fn run<'a>(&'a mut self, normalise: &'a Normalise, checkpoint: Option<Checkpointing>) -> Run<'a> {
         Run { data: &self.data, normalise, events: &mut self.progress, stop: &self.stop, checkpoint }
     }
 
@@ -55,9 +57,24 @@ impl Workbench {
     /// When training diverges or a checkpoint cannot be written or resumed.
     pub fn train(&mut self, graph: &Graph, normalise: &Normalise, checkpoint: Option<Checkpointing>) -> Result<Graph> {
         let config = self.recipe.train.clone();
+        self.train_as("train", graph, normalise, &config, checkpoint)
+    }
+
+    /// Trains `graph` as `config` says, under the name `phase`, and returns the best epoch's weights.
+    ///
+    /// # Errors
+    /// As [`Workbench::train`].
+    pub fn train_as(
+        &mut self,
+        phase: &str,
+        graph: &Graph,
+        normalise: &Normalise,
+        config: &TrainConfig,
+        checkpoint: Option<Checkpointing>,
+    ) -> Result<Graph> {
         let mut net = Net::new(graph, &self.device)?;
         let masks = Masks::default();
-        let plan = Plan::new("train", &config, &masks);
+        let plan = Plan::new(phase, config, &masks);
         train(&mut net, plan, &mut self.run(normalise, checkpoint)).context("training")?;
         Ok(net.to_graph()?)
     }

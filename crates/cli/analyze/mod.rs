@@ -1,5 +1,6 @@
 //! `sentei analyze`: how far can this be pruned, and where. One file per question.
 
+mod layers;
 mod limit;
 mod sensitivity;
 mod signs;
@@ -17,6 +18,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum Question {
+    /// What each residual block is worth, and which can be removed whole (SR-init, Tang et al. 2023)
+    Layers(layers::Args),
     /// Accuracy when each layer alone is pruned, without retraining (Han et al. 2015, figure 6)
     Sensitivity(sensitivity::Args),
     /// Whether a sparse network owes its accuracy to signs or to magnitudes, and what Sign-In adds (Gadhikar et al. 2025)
@@ -28,6 +31,7 @@ enum Question {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     match args.question {
+        Question::Layers(args) => layers::run(args, out),
         Question::Sensitivity(args) => sensitivity::run(args, out),
         Question::Signs(args) => signs::run(args, out),
         Question::Limit(args) => limit::run(args, out),

@@ -1,0 +1,161 @@
+//! `sentei analyze layers`: which blocks the network can lose, by replacing each with a freshly initialised one.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use sentei_prune::sr_init::{Ranking, Selection, SrInit, Which, largest_gap, rank, select};
+use sentei_report::format;
+use sentei_report::plot::{Mark, Plot, Point, Series};
+use sentei_report::table::Table;
+use serde_json::json;
+
+use crate::blocks::{self, Left, RankArgs, list, points};
+use crate::models;
+use crate::output::Output;
+use crate::progress::Progress;
+use crate::recipe::RecipeArgs;
+use crate::study::Study;
+use crate::training::Workbench;
+
+/// Which residual blocks (or convolutions of a chain) can be removed whole.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Trained ONNX model
+    #[arg(value_name = "MODEL")]
+    input: PathBuf,
+    #[command(flatten)]
+    rank: RankArgs,
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// Folder for report.md, report.json and the plots
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the question.
+pub fn run(args: Args, out: Output) -> Result<()> {
+    if let Some(dir) = &args.output {
+        std::fs::create_dir_all(dir).with_context(|| format!("making {} (choose another with -o)", dir.display()))?;
+    }
+    let mut recipe = args.recipe.resolve()?;
+    recipe.model = args.input.display().to_string();
+    let mut bench = Workbench::open(recipe, Progress::shown(out))?;
+    let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
+    let how = args.rank.settings(&bench.data, &bench.recipe.data, bench.recipe.seed)?;
+    blocks::announce(&mut bench, &start.graph, &start.normalise, &how, Which::All, out)?;
+    let device = bench.device.clone();
+    let ranking = rank(&start.graph, &how, Which::All, &device, &mut bench.run(&start.normalise, None))
+        .context("ranking blocks")?;
+    let left = blocks::cheapest(&start.graph, &ranking)?;
+    let text = report(&args, &how, &ranking, &left);
+    out.say(&text);
+    let mut json = blocks::to_json(&ranking, &how);
+    json["model"] = json!(args.input);
+    json["cheapest"] = json!(left);
+    json["largest_gap"] = json!(largest_gap(&ranking.blocks, &ranking.drops).map(|(count, gap)| {
+        json!({ "count": count, "gap": gap, "blocks": select(&ranking.blocks, &ranking.drops, Selection::LargestGap) })
+    }));
+    if let Some(dir) = &args.output {
+        let page = format!("# Blocks of {}\n\n{text}", args.input.display());
+        Study::write(dir, &page, &json, &[("drops", by_block(&how, &ranking)), ("sorted", sorted(&how, &ranking))])?;
+        out.note(format!("written to {}", dir.display()));
+    }
+    out.object(&json);
+    Ok(())
+}
+
+fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String {
+    let mut text = format!(
+        "Drop of validation {} in percentage points when one block alone is freshly initialised ({}, mean and standard \
+         deviation of {} draws, seed {}). The network itself: {} on {} images.\n\n",
+        how.metric.name(),
+        how.mode.name(),
+        how.repeats,
+        how.seed,
+        format::percent(ranking.baseline),
+        ranking.samples,
+    );
+    text += &blocks::table(ranking).markdown();
+    text += "\nRemoving the cheapest blocks leaves, before any fine-tuning:\n\n";
+    let mut table = Table::new(&["#Removed", "Blocks", "#Parameters", "#Cut", "#MACs", "#Cut"]);
+    let whole = &left[0];
+    for row in left {
+        let cut = |now: u64, before: u64| format::percent(1.0 - now as f64 / before.max(1) as f64);
+        let cells = [
+            row.removed.len().to_string(),
+            list(&row.removed),
+            row.params.to_string(),
+            cut(row.params, whole.params),
+            row.macs.to_string(),
+            cut(row.macs, whole.macs),
+        ];
+        table.push(cells.map(Into::into));
+    }
+    text += &table.markdown();
+    if let Some((count, gap)) = largest_gap(&ranking.blocks, &ranking.drops) {
+        let chosen = select(&ranking.blocks, &ranking.drops, Selection::LargestGap);
+        text += &format!(
+            "\nThe largest step in the sorted drops is {} points, after the {count} cheapest: blocks {}.\n\
+             `sentei prune {} --method sr-init --drop-blocks {count} -o OUT.onnx` removes them and fine-tunes the rest.\n",
+            points(gap),
+            list(&chosen),
+            args.input.display(),
+        );
+    }
+    text
+}
+
+fn by_block(how: &SrInit, ranking: &Ranking) -> Plot {
+    let series = |name: &str, candidate: bool| Series {
+        name: name.into(),
+        points: ranking
+            .drops
+            .iter()
+            .filter(|d| ranking.blocks[d.block].is_candidate() == candidate)
+            .map(|d| {
+                let (y, spread) = (d.mean(), d.std());
+                Point { x: d.block as f64, y, low: Some(y - spread), high: Some(y + spread) }
+            })
+            .collect(),
+        line: false,
+    };
+    let entries = ranking.blocks.iter().enumerate().filter(|(_, b)| b.stage_entry);
+    Plot {
+        title: format!("What each block costs when it is drawn anew ({})", how.mode.name()),
+        x_label: "block".into(),
+        y_label: format!("drop of {}", how.metric.name()),
+        y_percent: true,
+        series: [series("can go", true), series("must stay", false)]
+            .into_iter()
+            .filter(|s| !s.points.is_empty())
+            .collect(),
+        marks: entries.map(|(i, _)| Mark { x: i as f64, label: "stage".into() }).collect(),
+        ..Plot::default()
+    }
+}
+
+fn sorted(how: &SrInit, ranking: &Ranking) -> Plot {
+    let mut drops: Vec<_> = ranking.drops.iter().filter(|d| ranking.blocks[d.block].is_candidate()).collect();
+    if drops.is_empty() {
+        drops = ranking.drops.iter().collect();
+    }
+    drops.sort_by(|a, b| a.mean().total_cmp(&b.mean()).then(a.block.cmp(&b.block)));
+    let point = |(i, d): (usize, &&sentei_prune::sr_init::BlockDrop)| {
+        let (y, spread) = (d.mean(), d.std());
+        Point { x: (i + 1) as f64, y, low: Some(y - spread), high: Some(y + spread) }
+    };
+    let gap = largest_gap(&ranking.blocks, &ranking.drops);
+    Plot {
+        title: "Blocks that can go, cheapest first".into(),
+        x_label: "number of blocks".into(),
+        y_label: format!("drop of {}", how.metric.name()),
+        y_percent: true,
+        series: vec![Series {
+            name: how.mode.name().into(),
+            points: drops.iter().enumerate().map(point).collect(),
+            line: true,
+        }],
+        marks: gap.map(|(count, _)| Mark { x: count as f64 + 0.5, label: "largest gap".into() }).into_iter().collect(),
+        ..Plot::default()
+    }
+}
