@@ -103,6 +103,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         Some(epochs) => recipe.prune.retrain.epochs = epochs,
         None => {}
     }
+    if args.epochs.is_some() && !fresh && recipe.prune.retrain.rewind.is_none() {
+        return usage("--epochs: this method retrains a trained model; use --retrain-epochs");
+    }
     recipe.train.epochs = args.epochs.unwrap_or(recipe.train.epochs);
     if args.initial.is_some() != prune_needs_initial(&recipe.prune) && !args.no_retrain {
         return usage(match args.initial {

@@ -167,7 +167,14 @@ fn an_imported_onnx_file_goes_through_the_single_verbs() {
         command
     };
     let data = ["--recipe", "quick.toml", "--data", "images"];
-    json(&mut at(&[&["train", "-o", "a.onnx", "--epochs", "2"], &data[..]].concat()));
+    json(&mut at(&[&["train", "-o", "a.onnx", "--initial", "i.onnx", "--epochs", "2"], &data[..]].concat()));
+    let kept = |found: &serde_json::Value| (found["density"].as_f64().expect("density") - 0.2).abs() < 1e-3;
+    for (model, method) in [("i.onnx", "snip"), ("i.onnx", "rigl"), ("a.onnx", "weight-rewind")] {
+        let initial: &[&str] = if method == "weight-rewind" { &["--initial", "i.onnx"] } else { &[] };
+        let args = ["prune", model, "--method", method, "--density", "0.2", "--epochs", "1", "-o", "m.onnx"];
+        let found = json(&mut at(&[&args[..], initial, &data[..]].concat()));
+        assert!(kept(&found) && found["method"] == method && found["history"][0]["accuracy_after"].is_f64(), "{found}");
+    }
     let pruned = json(&mut at(&[
         "prune",
         "a.onnx",

@@ -174,7 +174,26 @@ fn ordered(score: f32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::distribution::Distribution;
+    use crate::distribution::tests::Fixture;
     use proptest::prelude::*;
+
+    /// Weights of two to four layers, with heavy ties.
+    fn tied() -> impl Strategy<Value = Vec<Vec<f32>>> {
+        let weight = (0usize..4).prop_map(|i| [0.0f32, 0.5, -0.5, 1.0][i]);
+        prop::collection::vec(prop::collection::vec(weight, 1..60), 2..5)
+    }
+
+    /// Layers of these weights; the magnitudes are the scores.
+    fn fixture(layers: &[Vec<f32>]) -> Fixture {
+        Fixture::new(layers.iter().map(|l| (vec![1, l.len()], l.iter().map(|w| w.abs()).collect())).collect())
+    }
+
+    fn select(fixture: &Fixture, scope: &Distribution, density: f64) -> Vec<Mask> {
+        let views = fixture.views();
+        let counts = scope.counts_with_collapse(&views, density).unwrap();
+        views.iter().zip(counts).map(|(v, keep)| top_k(&v.layer.name, v.scores, v.live, keep).unwrap()).collect()
+    }
 
     #[test]
     fn ties_remove_the_lower_index_first() {
@@ -192,7 +211,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn magnitude_oracle_1_and_2_exact_count_and_order_under_heavy_ties(
+        fn one_layer_keeps_exactly_as_many_as_asked_for_in_order_under_heavy_ties(
             picks in prop::collection::vec((0usize..4, prop::bool::ANY), 1..200), keep in 0usize..220,
         ) {
             let scores: Vec<f32> = picks.iter().map(|(i, _)| [0.0f32, 0.5, -0.5, 1.0][*i].abs()).collect();
@@ -206,6 +225,51 @@ mod tests {
                 for removed in of.clone()(false) {
                     prop_assert!(kept.0 > removed.0 || (kept.0 == removed.0 && kept.1 > removed.1));
                 }
+            }
+        }
+
+        #[test]
+        fn magnitude_oracle_1_the_count_is_exact_under_heavy_ties_whatever_the_number_of_threads(
+            layers in tied(), density in 0.05f64..1.0,
+        ) {
+            let fixture = fixture(&layers);
+            let total: usize = layers.iter().map(Vec::len).sum();
+            for scope in [Distribution::Global { floor: 0.0 }, Distribution::Uniform, Distribution::Erk] {
+                let on = |threads: usize| {
+                    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                    pool.install(|| select(&fixture, &scope, density))
+                };
+                let found = on(1);
+                prop_assert_eq!(&found, &on(3));
+                let kept = found.iter().map(Mask::kept);
+                match scope {
+                    Distribution::Uniform => {
+                        let asked = layers.iter().map(|l| (density * l.len() as f64).round() as usize);
+                        prop_assert!(kept.eq(asked));
+                    }
+                    _ => prop_assert_eq!(kept.sum::<usize>(), (density * total as f64).round() as usize),
+                }
+            }
+        }
+
+        #[test]
+        fn magnitude_oracle_2_nothing_removed_is_larger_than_anything_kept_in_its_scope(
+            layers in tied(), density in 0.05f64..1.0,
+        ) {
+            let fixture = fixture(&layers);
+            let ends = |masks: &[Mask], of: std::ops::Range<usize>| {
+                let all = of.flat_map(|l| layers[l].iter().zip(masks[l].bits()));
+                all.fold((f32::INFINITY, f32::NEG_INFINITY), |(kept, removed), (w, keep)| match keep {
+                    true => (kept.min(w.abs()), removed),
+                    false => (kept, removed.max(w.abs())),
+                })
+            };
+            let (kept, removed) = ends(&select(&fixture, &Distribution::Global { floor: 0.0 }, density), 0..layers.len());
+            prop_assert!(kept >= removed);
+            let masks = select(&fixture, &Distribution::Uniform, density);
+            for l in 0..layers.len() {
+                let (kept, removed) = ends(&masks, l..l + 1);
+                prop_assert!(kept >= removed, "layer {}", l);
             }
         }
 

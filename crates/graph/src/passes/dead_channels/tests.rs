@@ -44,8 +44,9 @@ const MLP: &str = "x = input f32[2,3]
     r = Relu(a)
     y = Gemm(r, v[2,5])";
 
+// Each of these evaluates both graphs on random inputs and removes twice: see `check` and `shrunk`.
 #[test]
-fn a_unit_without_incoming_weights_leaves_its_constant_in_the_next_bias() {
+fn magnitude_oracle_8_a_unit_without_incoming_weights_leaves_its_constant_in_the_next_bias() {
     check(
         MLP,
         &[("w", true, &[1, 4])],
@@ -109,7 +110,7 @@ const CNN: &str = "x = input f32[1,2,6,6]
     y = Conv(p, v[3,4,2,2])";
 
 #[test]
-fn constants_pass_through_batch_norm_activation_and_pooling() {
+fn magnitude_oracle_8_constants_pass_through_batch_norm_activation_and_pooling() {
     check(
         CNN,
         &[("w", true, &[0, 3])],
