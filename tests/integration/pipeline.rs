@@ -194,6 +194,21 @@ fn an_imported_onnx_file_goes_through_the_single_verbs() {
     assert!((retrained["density"].as_f64().expect("density") - 0.2).abs() < 1e-3, "{retrained}");
     let scan = json(&mut at(&[&["analyze", "sensitivity", "a.onnx", "--samples", "10"], &data[..]].concat()));
     assert_eq!(scan["scans"].as_array().map(Vec::len), Some(5), "the first layer is left out by the recipe");
+    let question =
+        ["analyze", "limit", "a.onnx", "--samples", "40", "--fine-tune-epochs", "1", "--fine-tune-points", "1"];
+    let limit = |steps: &'static str| [&question[..], &data[..], &["--steps", steps, "-o", "limit"]].concat();
+    let limits = json(&mut at(&limit("8")));
+    let network = &limits["networks"][0];
+    let predicted = network["prediction"]["sparsity"].as_f64().expect("prediction");
+    assert!(predicted > 0.0 && predicted < 1.0, "{network}");
+    assert_eq!(network["at_prediction"]["sparsity"].as_f64(), Some(predicted), "the curve has a point there");
+    assert!(network["tuned_limit"].as_f64() >= network["knee"]["accuracy"].as_f64(), "{network}");
+    for file in ["report.md", "report.json", "limit.svg", "loss.svg"] {
+        assert!(folder.path().join("limit").join(file).exists(), "{file}");
+    }
+    assert_eq!(json(&mut at(&limit("8"))), limits, "a finished study is read, not made again");
+    let (code, why) = failure(&mut at(&limit("9")));
+    assert!(code == 1 && why.contains("another plan"), "{why}");
     let compiled = json(&mut at(&["compile", "b.onnx", "-o", "c.onnx", "--values", "i8"]));
     assert!(compiled["file_bytes"].as_u64() < compiled["dense_bytes"].as_u64());
     let inspected = json(&mut at(&["inspect", "c.onnx"]));

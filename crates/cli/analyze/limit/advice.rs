@@ -1,6 +1,6 @@
 //! What the limits of some trainings mean, in plain words.
 
-use sentei_report::format::{percent, points};
+use sentei_report::format::percent;
 use sentei_report::stats::{MeanInterval, mean_interval};
 use serde::Serialize;
 
@@ -99,20 +99,20 @@ pub fn advice(kinds: &[Kind], allowed: f64, epochs: u64) -> Vec<String> {
         let gap = (predicted - measured) * 100.0;
         says.push(if gap > 5.0 {
             format!(
-                "Zeroing alone keeps the accuracy within {} up to {} only: beyond it the surviving weights must be trained.",
-                points(allowed),
+                "Zeroing alone keeps the accuracy within {} points up to {} only: beyond it the surviving weights must be trained.",
+                allowed,
                 percent(measured)
             )
         } else if gap < -5.0 {
             format!(
-                "Zeroing alone already keeps the accuracy within {} up to {}: the prediction is too careful here.",
-                points(allowed),
+                "Zeroing alone already keeps the accuracy within {} points up to {}: the prediction is too careful here.",
+                allowed,
                 percent(measured)
             )
         } else {
             format!(
-                "Zeroing alone keeps the accuracy within {} up to {}, close to the prediction: one cut, no retraining.",
-                points(allowed),
+                "Zeroing alone keeps the accuracy within {} points up to {}, close to the prediction: one cut, no retraining.",
+                allowed,
                 percent(measured)
             )
         });

@@ -94,6 +94,8 @@ struct Plan {
     /// Name of an architecture, or the SHA-256 of the given file.
     model: String,
     data: String,
+    /// Pixel scaling that the flags or the recipe give for an imported model, mean and deviation.
+    scaling: [Option<Vec<f32>>; 2],
     jobs: Vec<Job>,
 }
 
@@ -125,7 +127,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         Some(path) => files::sha256(&files::read(path)?),
         None => bench.recipe.model.clone(),
     };
-    let plan = Plan { question: "limit".into(), model, data: bench.data.manifest_sha256(), jobs };
+    let scaling = [bench.recipe.data.mean.clone(), bench.recipe.data.std.clone()];
+    let plan = Plan { question: "limit".into(), model, data: bench.data.manifest_sha256(), scaling, jobs };
     let folder = JobFolder::open_or_create(&args.output, &plan)?;
     announce(&mut bench, &plan, &folder, out)?;
     for (index, job) in plan.jobs.iter().enumerate() {

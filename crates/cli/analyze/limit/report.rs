@@ -25,13 +25,13 @@ pub(super) fn write(args: &Args, bench: &Workbench, found: &[Found], out: Output
     says.iter().for_each(|line| out.say(line));
     let page = format!(
         "# Pruning limit of {}\n\n{}\n\n## Limits\n\nShares of weights removed by global magnitude. \"Zeroing\" leaves the survivors as they \
-         are; its limit is the largest sparsity up to which the validation accuracy never fell by more than {}, \"by loss\" the one up \
+         are; its limit is the largest sparsity up to which the validation accuracy never fell by more than {} points, \"by loss\" the one up \
          to which the training loss stayed within the noise, \"above dense\" the largest sparsity that is still more accurate than the \
          dense network.\n\n{}\n![Limit](limit.svg)\n\n## Sharpness and weights per layer\n\nCurvature is the mean second derivative of \
          the training loss by a weight of the layer, over probes.\n\n{}\n## How it was computed\n\n{noise}\n",
         bench.recipe.model,
         says.join("\n"),
-        format::points(args.drop),
+        args.drop,
         limits.markdown(),
         layers.markdown(),
     );
@@ -143,7 +143,12 @@ fn layers(found: &[Found]) -> Table {
                 format!("{:.2e}", layer.median),
                 format!("{:.2e}", layer.p99),
                 format!("{:.2e}", layer.curvature),
-                format!("{:.1e}", layer.curvature_spread),
+                // One probe has no spread.
+                if f.report.probes.len() > 1 {
+                    format!("{:.1e}", layer.curvature_spread)
+                } else {
+                    format::UNKNOWN.into()
+                },
                 percent(layer.removed),
             ];
             table.push(cells.map(Into::into));
