@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use sentei_prune::sr_init::{Ranking, Selection, SrInit, Which, largest_gap, rank, select};
+use sentei_prune::sr_init::{Ranking, Selection, SrInit, Which, cheapest_first, largest_gap, rank, select};
 use sentei_report::format;
 use sentei_report::plot::{Mark, Plot, Point, Series};
 use sentei_report::table::Table;
@@ -135,11 +135,10 @@ fn by_block(how: &SrInit, ranking: &Ranking) -> Plot {
 }
 
 fn sorted(how: &SrInit, ranking: &Ranking) -> Plot {
-    let mut drops: Vec<_> = ranking.drops.iter().filter(|d| ranking.blocks[d.block].is_candidate()).collect();
+    let mut drops = cheapest_first(&ranking.blocks, &ranking.drops);
     if drops.is_empty() {
         drops = ranking.drops.iter().collect();
     }
-    drops.sort_by(|a, b| a.mean().total_cmp(&b.mean()).then(a.block.cmp(&b.block)));
     let point = |(i, d): (usize, &&sentei_prune::sr_init::BlockDrop)| {
         let (y, spread) = (d.mean(), d.std());
         Point { x: (i + 1) as f64, y, low: Some(y - spread), high: Some(y + spread) }

@@ -22,7 +22,7 @@ pub use drops::{BlockDrop, Ranking, Which, rank};
 pub use fresh::fresh_graph;
 pub use greedy::{Greedy, Removal, greedy};
 pub use metric::Metric;
-pub use select::{Selection, largest_gap, random_blocks, select};
+pub use select::{Selection, cheapest_first, largest_gap, random_blocks, select};
 
 /// How the worth of blocks is measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

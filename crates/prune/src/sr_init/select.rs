@@ -23,12 +23,13 @@ pub enum Selection {
 /// Equal drops go in the order of the blocks. Fewer than asked for come back when there are no more candidates.
 pub fn select(all: &[Block], drops: &[BlockDrop], how: Selection) -> Vec<usize> {
     let sorted = cheapest_first(all, drops);
-    let count = match how {
-        Selection::Threshold(tau) => sorted.iter().take_while(|d| d.mean() <= tau).count(),
-        Selection::Count(count) => count,
-        Selection::LargestGap => largest_gap(all, drops).map_or(0, |(count, _)| count),
+    let cheap = |tau: f64| sorted.iter().filter(|d| d.mean() <= tau).map(|d| d.block).collect();
+    let first = |count: usize| sorted.iter().take(count).map(|d| d.block).collect();
+    let mut numbers: Vec<usize> = match how {
+        Selection::Threshold(tau) => cheap(tau),
+        Selection::Count(count) => first(count),
+        Selection::LargestGap => first(largest_gap(all, drops).map_or(0, |(count, _)| count)),
     };
-    let mut numbers: Vec<usize> = sorted.iter().take(count).map(|d| d.block).collect();
     numbers.sort_unstable();
     numbers
 }
@@ -43,11 +44,15 @@ pub fn largest_gap(all: &[Block], drops: &[BlockDrop]) -> Option<(usize, f64)> {
     steps.enumerate().map(|(i, step)| (i + 1, step)).reduce(larger)
 }
 
-/// The drops of candidates, smallest first, equal ones in the order of the blocks.
-pub(super) fn cheapest_first<'a>(all: &[Block], drops: &'a [BlockDrop]) -> Vec<&'a BlockDrop> {
+/// The drops of candidates, cheapest first, equal ones in the order of the blocks.
+///
+/// Blocks that were measured again on more images come before the others whatever they cost there: a drop on a few images
+/// is the more flattering the fewer they are, and must not overtake one that has been checked.
+pub fn cheapest_first<'a>(all: &[Block], drops: &'a [BlockDrop]) -> Vec<&'a BlockDrop> {
     let mut sorted: Vec<&BlockDrop> =
         drops.iter().filter(|d| all.get(d.block).is_some_and(Block::is_candidate)).collect();
-    sorted.sort_by(|a, b| a.mean().total_cmp(&b.mean()).then(a.block.cmp(&b.block)));
+    let by_cost = |a: &BlockDrop, b: &BlockDrop| a.mean().total_cmp(&b.mean()).then(a.block.cmp(&b.block));
+    sorted.sort_by(|a, b| b.samples.cmp(&a.samples).then_with(|| by_cost(a, b)));
     sorted
 }
 
@@ -95,6 +100,17 @@ mod tests {
         assert_eq!(largest_gap(&all, &drops), Some((3, 0.4)));
         assert_eq!(select(&all, &drops, Selection::LargestGap), [2, 3, 5]);
         assert_eq!(largest_gap(&all, &drops[..2]), None);
+    }
+
+    #[test]
+    fn a_drop_on_few_images_does_not_overtake_one_that_was_checked() {
+        let (all, mut drops) = (stage(), drops(&[0.0, 0.1, 0.2, 0.3, 0.4, 0.5]));
+        drops[3].samples = 100;
+        drops[4].samples = 100;
+        let order: Vec<usize> = cheapest_first(&all, &drops).iter().map(|d| d.block).collect();
+        assert_eq!(order, [3, 4, 1, 2, 5]);
+        assert_eq!(select(&all, &drops, Selection::Count(2)), [3, 4]);
+        assert_eq!(select(&all, &drops, Selection::Threshold(0.3)), [1, 2, 3]);
     }
 
     #[test]
