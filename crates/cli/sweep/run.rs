@@ -77,7 +77,7 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
                 epochs: outcome.epochs.len() as u64,
                 parent_epochs: if parent.is_some() { bench.recipe.train.epochs } else { 0 },
                 // Epochs before a kill count too.
-                seconds: outcome.epochs.iter().map(|row| row.seconds).sum(),
+                seconds: outcome.epochs.iter().fold(0.0, |sum, row| sum + row.seconds),
             };
             let signs = outcome.signs.last().map(serde_json::to_value).transpose()?;
             let result = judged(&mut bench, job, &model, &outcome.graph, &outcome.masks, cost)?;
