@@ -29,6 +29,8 @@ mod method_args;
 #[cfg(feature = "prune")]
 mod models;
 #[cfg(feature = "prune")]
+mod parents;
+#[cfg(feature = "prune")]
 mod progress;
 #[cfg(feature = "prune")]
 mod prune;

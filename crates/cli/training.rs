@@ -6,13 +6,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
+use sentei_prune::ablation::Inverted;
 use sentei_prune::config::{PruneConfig, TrainConfig};
 use sentei_prune::limit::{self, LimitCost, LimitReport, LimitSettings};
-use sentei_prune::score::Magnitude;
+use sentei_prune::score::{Magnitude, Pruner, Score, ScoreData};
 use sentei_prune::sensitivity::sensitivity;
 use sentei_prune::train::{Plan, Run, Stop, epoch_duration, train};
 use sentei_prune::{
-    Checkpointing, Device, Evaluation, Masks, Net, PruneOutcome, SignRow, dropout_rules, evaluate, prune_from,
+    Checkpointing, Device, Evaluation, Masks, Net, PruneOutcome, SignRow, dropout_rules, evaluate, prunable_layers,
+    prune_from,
 };
 use sentei_report::record::SensitivityScan;
 
@@ -77,6 +79,25 @@ impl Workbench {
         let plan = Plan::new(phase, config, &masks);
         train(&mut net, plan, &mut self.run(normalise, checkpoint)).context("training")?;
         Ok(net.to_graph()?)
+    }
+
+    /// The masks that `config` gives for `graph` at once; with `inverted` those of its score turned upside down.
+    ///
+    /// # Errors
+    /// When the density cannot be met, or the score cannot be computed.
+    pub fn masks(&self, graph: &Graph, normalise: &Normalise, config: &PruneConfig, inverted: bool) -> Result<Masks> {
+        let layers = prunable_layers(graph, config.prunable_set());
+        let score = config.score.build();
+        let score: Box<dyn Score> = if inverted { Box::new(Inverted(score)) } else { score };
+        let pruner = Pruner {
+            collapse: config.collapse,
+            data: Some(ScoreData { data: &self.data, normalise }),
+            seed: self.recipe.train.seed,
+            ..Pruner::new(&layers, &*score, &config.distribution)
+        };
+        let mut net = Net::new(graph, &self.device)?;
+        let density = config.distribution.final_density(&layers, config.density())?.unwrap_or(1.0);
+        Ok(pruner.masks(&mut net, &Masks::of_zeros(graph, &layers), density)?)
     }
 
     /// Prunes as `config` says, from the initial weights of `fresh` or the trained ones of `trained`, and trains the rest.

@@ -16,7 +16,7 @@ use crate::models::Start as Model;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::training::{self, Workbench};
-use crate::{files, models};
+use crate::{models, parents};
 
 /// Does one job.
 #[derive(clap::Args)]
@@ -58,7 +58,7 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
         );
     }
     let model = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, job.seed, out)?;
-    let trained = |bench: &mut Workbench| dense(folder, bench, &model, job.seed, out);
+    let trained = |bench: &mut Workbench| parents::dense(folder, bench, &model, job.seed, out);
     match config {
         None => {
             let started = Instant::now();
@@ -84,25 +84,6 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
             Ok(SweepResult { signs, ..result })
         }
     }
-}
-
-/// The trained dense network of a seed, the same bytes whichever job trains it: always read from its file.
-fn dense(folder: &JobFolder, bench: &mut Workbench, model: &Model, seed: u64, out: Output) -> Result<Graph> {
-    let parents = folder.path().join("parents");
-    let file = parents.join(format!("seed-{seed}.onnx"));
-    if !file.exists() {
-        std::fs::create_dir_all(&parents)?;
-        let waiting = || out.note(format!("the dense network of seed {seed} is being trained by another job; waiting"));
-        let _mine = folder.lock(&format!("parent-{seed}"), waiting)?;
-        if !file.exists() {
-            let path = parents.join(format!("seed-{seed}.checkpoint.safetensors"));
-            let checkpoint = Checkpointing { path: path.clone(), resume: true };
-            let graph = bench.train(&model.graph, &model.normalise, Some(checkpoint))?;
-            files::write_atomic(&file, &models::to_onnx(&graph)?)?;
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    Ok(sentei_graph::passes::for_training(models::read(&file)?)?.graph)
 }
 
 struct Cost {

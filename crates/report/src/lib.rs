@@ -32,6 +32,7 @@
 //! - Equal records give equal reports: no clock, no random source but a fixed seed, no hash order.
 //! - The page loads nothing, runs no script, and escapes every name it is given.
 
+pub mod ablation;
 pub mod compare;
 mod error;
 pub mod events;

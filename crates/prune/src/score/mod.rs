@@ -28,7 +28,7 @@ pub use magnitude::Magnitude;
 pub use pruner::Pruner;
 pub use random::Random;
 pub use snip::Snip;
-pub use synflow::Synflow;
+pub use synflow::{Synflow, passes_signal};
 
 /// Labelled images for scores that look at gradients; they read the train split.
 #[derive(Clone, Copy, Debug)]

@@ -71,3 +71,13 @@ impl Flow {
         products(&self.net, names, &found)
     }
 }
+
+/// Whether any path from input to output is left in `graph`: its linear twin passes something on.
+///
+/// Layers that all keep weights can still be cut off from each other.
+///
+/// # Errors
+/// Whatever the network reports.
+pub fn passes_signal(graph: &sentei_graph::Graph) -> Result<bool, PruneError> {
+    Ok(Flow::new(graph)?.objective()?.to_scalar::<f64>()? > 0.0)
+}

@@ -59,6 +59,11 @@ pub fn paired_difference(pairs: &[(f64, f64)], level: f64) -> Option<MeanInterva
     mean_interval(&differences, level)
 }
 
+/// Probability that Student's t with `freedom` degrees of freedom lies within `±t`; the inverse of the quantile.
+pub fn confidence(t: f64, freedom: usize) -> f64 {
+    central_probability((t / (freedom as f64).sqrt()).atan(), freedom)
+}
+
 /// The t with `P(|T| <= t) = level` for `freedom` degrees of freedom, at least 1.
 fn student_t(level: f64, freedom: usize) -> f64 {
     // The probability is a finite sum in the angle atan(t / √freedom) and grows with it.
