@@ -154,6 +154,10 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         outcome.masks.prunable(),
         outcome.masks.density()
     ));
+    let collapsed = outcome.masks.collapsed();
+    if !collapsed.is_empty() {
+        out.say(format!("ALARM layer collapse: {} kept no weight; nothing passes through", collapsed.join(", ")));
+    }
     if let Some(last) = outcome.signs.last() {
         let [flipped, stable] = [last.flipped(), last.stable()].map(format::percent);
         out.say(format!(
@@ -166,6 +170,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "method": named,
         "prune": prune,
         "density": outcome.masks.density(),
+        "collapsed": outcome.masks.collapsed(),
         "kept": outcome.masks.kept(),
         "prunable": outcome.masks.prunable(),
         "history": outcome.history,

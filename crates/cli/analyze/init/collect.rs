@@ -1,6 +1,6 @@
 //! From finished trainings to means, differences and findings.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::Result;
@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 use super::arm::Arm;
 use super::plan::{CONTROL, DENSE, InitPlan, Job, Variant};
 use crate::jobs::JobFolder;
+
+/// Every variant, in the order of the tables.
+const VARIANTS: [Variant; 4] = [Variant::Original, Variant::Shuffle, Variant::Reinit, Variant::Inversion];
 
 /// Coverage of the intervals in the tables.
 pub const LEVEL: f64 = 0.95;
@@ -157,23 +160,24 @@ impl Results {
 
     /// One line per method and variant in which a layer lost all its weights, or no path is left.
     pub fn alarms(&self) -> Vec<String> {
-        let mut seen: BTreeMap<(String, Variant), (Vec<u64>, Vec<String>, bool)> = BTreeMap::new();
-        for (job, arm) in self.arms.iter().filter(|(_, arm)| !arm.collapsed.is_empty() || !arm.passes_signal) {
-            let entry = seen.entry((job.method.clone(), job.variant)).or_default();
-            entry.0.push(job.seed);
-            entry.1.extend(arm.collapsed.iter().filter(|l| !entry.1.contains(l)).cloned().collect::<Vec<_>>());
-            entry.2 |= !arm.passes_signal;
-        }
-        let line = |((method, variant), (seeds, layers, cut)): (&(String, Variant), &(Vec<u64>, Vec<String>, bool))| {
-            let seeds = seeds.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let emptied = match layers.is_empty() {
-                true => "every layer keeps weights".to_string(),
-                false => format!("{} kept no weight", layers.join(", ")),
-            };
-            let cut = if *cut { "; no path leads from input to output" } else { "" };
-            format!("layer collapse: {method} {variant} (seeds {seeds}): {emptied}{cut}")
+        let names = self.methods.iter().map(|m| m.name.as_str());
+        let cases = names.flat_map(|name| VARIANTS.map(|variant| (name, variant)));
+        cases.filter_map(|(name, variant)| self.alarm(name, variant)).collect()
+    }
+
+    fn alarm(&self, method: &str, variant: Variant) -> Option<String> {
+        let mut arms = self.of_variant(method, variant);
+        arms.retain(|_, arm| !arm.collapsed.is_empty() || !arm.passes_signal);
+        let seeds: Vec<String> = arms.keys().map(ToString::to_string).collect();
+        let layers: BTreeSet<&str> = arms.values().flat_map(|arm| arm.collapsed.iter().map(String::as_str)).collect();
+        let emptied = match layers.is_empty() {
+            true => "every layer keeps weights".to_string(),
+            false => format!("{} kept no weight", layers.into_iter().collect::<Vec<_>>().join(", ")),
         };
-        seen.iter().map(line).collect()
+        let is_cut = arms.values().any(|arm| !arm.passes_signal);
+        let cut = if is_cut { "; no path leads from input to output" } else { "" };
+        let seeds = (!seeds.is_empty()).then(|| seeds.join(", "))?;
+        Some(format!("layer collapse: {method} {variant} (seeds {seeds}): {emptied}{cut}"))
     }
 
     /// The whole study in numbers, for `report.json`.

@@ -321,7 +321,7 @@ mod tests {
         assert!(line("snip").contains("81.6 % confidence"), "{}", page.summary);
         assert!(page.summary.contains("ALARM layer collapse: snip shuffle (seeds 0, 1, 2): a.weight kept no weight"));
         assert!(
-            page.markdown.contains("| b.weight | 9,000 |") && page.markdown.contains("KS shuffle"),
+            page.markdown.contains("| b.weight |   9,000 |") && page.markdown.contains("KS shuffle"),
             "{}",
             page.markdown
         );
