@@ -93,13 +93,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         memory: !args.no_memory,
     };
     let (bench, mut sessions) = measure::bench(&subjects, &plan)?;
-    out.say(tables::bench(&bench).markdown());
+    out.say(tables::bench(&bench).plain());
     if args.per_layer {
         for (subject, session) in subjects.iter().zip(&mut sessions) {
             let inputs = noise_inputs(&**session, 1);
             let times = session.profile(&inputs, 20)?;
             out.say(format!("\n{}\n", subject.name));
-            out.say(per_layer(session.facts(), &times).markdown());
+            out.say(per_layer(session.facts(), &times).plain());
         }
     }
     for (subject, session) in subjects.iter().zip(&sessions) {

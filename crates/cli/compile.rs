@@ -185,7 +185,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         let [nnz, bytes, dense] = [row.nnz as u64, row.bytes, row.dense_bytes].map(|n| format::large(n).into());
         table.push([row.name.clone().into(), shape.into(), nnz, stored.into(), bytes, dense]);
     }
-    out.say(table.markdown());
+    out.say(table.plain());
     let (packed, dense) = (compiled.bytes.len() as u64, compiled.dense_bytes.len() as u64);
     let dense_gzip = measure::gzip_bytes(&compiled.dense_bytes)?;
     out.say(format!(

@@ -43,7 +43,7 @@ pub fn run(_: Args, out: Output) -> Result<()> {
     for (name, runs_here) in &kernels {
         row(&format!("kernel {name}"), if *runs_here { "runs here" } else { "needs another processor" }.into());
     }
-    out.say(table.markdown());
+    out.say(table.plain());
     out.object(&json!({
         "version": env!("CARGO_PKG_VERSION"),
         "machine": machine,

@@ -39,7 +39,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             layer.advice.clone().into(),
         ]);
     }
-    out.say(table.markdown());
+    out.say(table.plain());
     out.say(format!(
         "{}: opset {}, {}, {} parameters, {} not zero, {} MACs ({} dense)",
         args.model.display(),

@@ -146,7 +146,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let bytes = models::to_onnx(&outcome.graph)?;
     files::write_atomic(&args.output, &bytes)?;
-    out.say(layers(&outcome).markdown());
+    out.say(layers(&outcome).plain());
     out.say(format!(
         "{}: {} of {} prunable weights kept (density {:.4})",
         args.output.display(),

@@ -63,7 +63,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         table.push(row);
     }
     out.say("Accuracy on validation images when one layer alone loses this share of its weights:\n");
-    out.say(table.markdown());
+    out.say(table.plain());
     out.object(
         &json!({ "model": args.input, "samples": args.samples.min(bench.data.indices(Split::Val).len()), "scans": scans, "suggested_density": suggested }),
     );

@@ -245,7 +245,7 @@ fn surgery(input: &Path, args: &BlockArgs, output: &Path, out: Output) -> Result
     let smaller = remove_blocks(graph.clone(), numbers).with_context(|| input.display().to_string())?.graph;
     let bytes = models::to_onnx(&smaller)?;
     files::write_atomic(output, &bytes)?;
-    out.say(sizes(&graph, &smaller)?.markdown());
+    out.say(sizes(&graph, &smaller)?.plain());
     out.say(format!("{}: blocks {} of {} removed", output.display(), list(numbers), blocks(&graph)?.len()));
     out.object(&json!({
         "model": output,

@@ -131,7 +131,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let model = models::start(&plan.recipe.model, &bench.data, &plan.recipe.data, plan.recipe.seed, out)?;
     let epoch = bench.estimate(&model.graph, 1)?;
     let (table, total) = costs(&plan, epoch)?;
-    out.say(table.markdown());
+    out.say(table.plain());
     out.say(format!(
         "{}: {} jobs, {} of them to do; about {} when all are done one after another on this machine",
         args.output.display(),

@@ -84,12 +84,21 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// A Markdown table whose columns line up, so that it reads in a terminal too. Ends with a line feed.
+    /// A Markdown table whose columns line up, so that it reads well as it is. Ends with a line feed.
     pub fn markdown(&self) -> String {
-        let titles: Vec<String> = self.columns.iter().map(|column| escape(&column.title)).collect();
+        self.lines(escape)
+    }
+
+    /// The same for a terminal: names are printed as they are, only control characters become spaces.
+    pub fn plain(&self) -> String {
+        self.lines(|text| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect())
+    }
+
+    fn lines(&self, shown: impl Fn(&str) -> String) -> String {
+        let titles: Vec<String> = self.columns.iter().map(|column| shown(&column.title)).collect();
         // Rows are public and may be ragged; a missing cell prints as an empty one.
         let texts = |row: &Vec<Cell>| {
-            let text = |index| row.get(index).map_or_else(String::new, |cell: &Cell| escape(&cell.text));
+            let text = |index| row.get(index).map_or_else(String::new, |cell: &Cell| shown(&cell.text));
             (0..titles.len()).map(text).collect()
         };
         let rows: Vec<Vec<String>> = self.rows.iter().map(texts).collect();
@@ -155,6 +164,7 @@ mod tests {
         let mut table = Table::new(&["Class"]);
         table.push(["a|b\n<script>&[x](y)".into()]);
         assert_eq!(table.markdown().lines().nth(2), Some(r"| a\|b &lt;script>&amp;\[x\](y) |"));
+        assert_eq!(table.plain().lines().nth(2), Some("| a|b <script>&[x](y) |"), "a terminal shows the name itself");
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub(super) fn write(args: &Args, bench: &Workbench, found: &[Found], out: Output
     let (limits, layers) = (limits(&kinds, found), layers(found));
     let noise = noise(found);
     for table in [&limits, &layers] {
-        out.say(table.markdown());
+        out.say(table.plain());
     }
     says.iter().for_each(|line| out.say(line));
     let page = format!(
