@@ -181,7 +181,15 @@ pub fn cheapest(graph: &Graph, ranking: &Ranking) -> Result<Vec<Left>> {
     let candidates = ranking.blocks.iter().filter(|b| b.is_candidate()).count();
     let row = |count: usize| {
         let removed = sr_init::select(&ranking.blocks, &ranking.drops, sr_init::Selection::Count(count));
-        let gone = |of: fn(&Block) -> u64| removed.iter().map(|i| of(&ranking.blocks[*i])).sum::<u64>();
+        let gone = |of: fn(&Block) -> u64| {
+            // What lies within another removed block goes with that one.
+            let outer = removed.iter().map(|i| &ranking.blocks[*i]).filter(|block| {
+                let holds =
+                    |other: &Block| other.branch.len() > block.branch.len() && other.branch.contains(&block.branch[0]);
+                !removed.iter().any(|i| holds(&ranking.blocks[*i]))
+            });
+            outer.map(of).sum::<u64>()
+        };
         Left { params: params - gone(|b| b.parameters), macs: macs - gone(|b| b.macs), removed }
     };
     Ok((0..=candidates).map(row).collect())
@@ -230,4 +238,31 @@ pub fn list(numbers: &[usize]) -> String {
         _ => format!("{first}-{last}"),
     };
     if runs.is_empty() { "none".into() } else { runs.iter().map(text).collect::<Vec<_>>().join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use sentei_graph::blocks::blocks;
+    use sentei_graph::passes::remove_blocks;
+    use sentei_prune::sr_init::BlockDrop;
+
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_counted_once_where_blocks_lie_in_blocks() {
+        let mut text = "x = input f32[1,2,4,4]\nz = Conv(x, u[2,2,3,3]) pad=1\nfirst = Add(z, x)\n".to_string();
+        text += "a = Conv(first, w[2,2,3,3]) pad=1\nb = Conv(a, v[2,2,3,3]) pad=1\ninner = Add(a, b)\n";
+        text += "outer = Add(inner, first)\ny = Relu(outer)";
+        let graph = Graph::parse(&text).expect("parses");
+        let all = blocks(&graph).expect("valid");
+        let drops = (0..all.len()).map(|block| BlockDrop { block, drops: vec![0.1], samples: 1 }).collect();
+        let ranking = Ranking { blocks: all, baseline: 1.0, samples: 1, drops };
+        let left = cheapest(&graph, &ranking).expect("counted");
+        assert_eq!(left.iter().map(|l| l.removed.len()).collect::<Vec<_>>(), [0, 1, 2], "the first one stays");
+        for row in left {
+            let small = remove_blocks(graph.clone(), &row.removed).expect("can go").graph;
+            let found = (training::parameters(&small) as u64, macs(&small).expect("valid"));
+            assert_eq!((row.params, row.macs), found, "{:?}", row.removed);
+        }
+    }
 }

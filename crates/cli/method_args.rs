@@ -8,7 +8,7 @@ use sentei_prune::config::PruneConfig;
 use sentei_prune::methods::{method, methods};
 
 use crate::exit::usage;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, RecipeArgs};
 
 /// Flags that choose how to prune.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,14 @@ pub struct MethodArgs {
 }
 
 impl MethodArgs {
+    /// The recipe that [`MethodArgs::overlay`] starts from: without the file's own method when the flags name another.
+    ///
+    /// # Errors
+    /// As [`RecipeArgs::resolve`].
+    pub fn resolve(&self, recipe: &RecipeArgs) -> Result<Recipe> {
+        if self.method.is_some() { recipe.resolve_without_method() } else { recipe.resolve() }
+    }
+
     /// Puts the flags that were given over the recipe: first the method, then its parts.
     ///
     /// # Errors
@@ -48,11 +56,16 @@ impl MethodArgs {
         if let Some(text) = &self.parameterisation {
             prune.parameterisation = one("parameterisation", text)?.parameterisation;
         }
-        // A name on a recipe that is something else by now would undo the flags when the recipe is read again.
-        if recipe.method.as_ref().and_then(|name| method(name)).is_some_and(|m| m.configure(prune) != *prune) {
-            recipe.method = None;
-        }
+        forget_if_changed(recipe);
         Ok(())
+    }
+}
+
+/// Takes the method's name off a recipe that is something else by now: it would undo the flags when the recipe is read again.
+pub fn forget_if_changed(recipe: &mut Recipe) {
+    let found = recipe.method.as_ref().and_then(|name| method(name));
+    if found.is_some_and(|m| m.configure(&recipe.prune) != recipe.prune) {
+        recipe.method = None;
     }
 }
 
@@ -119,6 +132,27 @@ mod tests {
         let set = overlay(MethodArgs { method: some("rigl"), schedule, ..MethodArgs::default() }).expect("known");
         assert!(matches!(set.prune.schedule, Schedule::Set { every_steps: 5, .. }));
         assert_eq!((set.prune.start, set.method), (rigl.prune.start, None));
+    }
+
+    #[test]
+    fn a_method_of_the_flags_does_not_inherit_from_the_recipes_own() {
+        let file = tempfile::NamedTempFile::new().expect("temporary file");
+        std::fs::write(file.path(), "method = \"lomp\"\n[prune.retrain]\nepochs = 7\n").expect("written");
+        let recipe = RecipeArgs { recipe: some(&file.path().display().to_string()), ..RecipeArgs::default() };
+        let resolved = |method: Option<String>| {
+            let args = MethodArgs { method, ..MethodArgs::default() };
+            let mut found = args.resolve(&recipe).expect("reads");
+            args.overlay(&mut found).expect("known");
+            found
+        };
+        assert_eq!(resolved(None).prune.retrain.epochs, 0, "lomp does not retrain");
+        let magnitude = resolved(some("magnitude"));
+        assert_eq!((magnitude.prune.retrain.epochs, magnitude.method.as_deref()), (7, Some("magnitude")));
+        assert_eq!(magnitude.prune.distribution, Default::default());
+        let mut changed = resolved(None);
+        changed.prune.retrain.epochs = 3;
+        forget_if_changed(&mut changed);
+        assert_eq!(changed.method, None, "read again, lomp would undo the three epochs");
     }
 
     #[test]

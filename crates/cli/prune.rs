@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use sentei_prune::PruneOutcome;
 use sentei_prune::config::{PruneConfig, Start};
+use sentei_prune::score::ScoreConfig;
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
@@ -33,7 +34,7 @@ pub struct Args {
     sparsity: Option<f64>,
     /// Prune only, in one shot; no image is needed (nor can a method that looks at images be used)
     #[arg(long, conflicts_with_all = [
-        "retrain_epochs", "epochs", "initial", "resume", "data", "split_file", "size", "channels", "train_limit", "mean", "std", "ok_class", "device", "seed",
+        "retrain_epochs", "epochs", "initial", "resume", "data", "split_file", "size", "channels", "train_limit", "mean", "std", "ok_class", "device",
     ])]
     no_retrain: bool,
     /// Epochs of retraining a trained model (per round, or in all when weights go while it trains)
@@ -62,7 +63,7 @@ pub struct Args {
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
-    let mut recipe = args.recipe.resolve()?;
+    let mut recipe = args.method.resolve(&args.recipe)?;
     recipe.model = args.input.display().to_string();
     if args.method.method.as_deref() == Some(prune_blocks::METHOD) {
         let mut alone = MethodArgs::default();
@@ -73,6 +74,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
                 "--method sr-init removes whole blocks: give --blocks or --drop-blocks and --retrain-epochs, no density, \
                  distribution, schedule, parameterisation, --epochs or --initial",
             );
+        }
+        if args.no_retrain && args.recipe.seed.is_some() {
+            return usage("--seed: nothing is drawn where blocks are only removed");
+        }
+        if args.retrain_epochs.is_some() && recipe.prune.retrain.rewind.is_some() {
+            return usage("--retrain-epochs: the recipe replays a share of the training; take `rewind` out of it");
         }
         recipe.prune.retrain.epochs = args.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
         let Args { input, blocks, no_retrain, resume, output, .. } = args;
@@ -87,10 +94,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         recipe.prune.sparsity = Some(1.0 - density);
     } else if let Some(sparsity) = args.sparsity {
         recipe.prune.sparsity = Some(sparsity);
-    } else if args.no_retrain && args.recipe.recipe.is_none() {
+    } else if args.no_retrain && args.recipe.recipe.is_none() && recipe.prune.distribution.takes_a_target() {
         return usage("how much to keep? give --density or --sparsity, or a --recipe that says it");
     } else if recipe.prune.distribution.takes_a_target() {
         recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
+    }
+    if args.no_retrain && args.recipe.seed.is_some() && recipe.prune.score != ScoreConfig::Random {
+        return usage("--seed: without retraining only a random choice draws anything");
     }
     let fresh = recipe.prune.start == Start::Fresh;
     match args.retrain_epochs {
@@ -154,6 +164,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         outcome.masks.prunable(),
         outcome.masks.density()
     ));
+    if let Some(row) = outcome.history.iter().find(|row| row.undone) {
+        out.say(format!(
+            "round {} ({}) cost more than error_budget_points and was undone; pruning ended there",
+            row.round, row.group
+        ));
+    }
     let collapsed = outcome.masks.collapsed();
     if !collapsed.is_empty() {
         out.say(format!("ALARM layer collapse: {} kept no weight; nothing passes through", collapsed.join(", ")));

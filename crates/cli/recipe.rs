@@ -135,15 +135,25 @@ impl RecipeArgs {
     /// # Errors
     /// When the recipe cannot be read, has an unknown key (the line is named) or a value out of range.
     pub fn resolve(&self) -> Result<Recipe> {
+        let mut recipe = self.resolve_without_method()?;
+        if let Some(name) = recipe.method.clone() {
+            method_args::apply(&name, &mut recipe.prune, "`method`")?;
+        }
+        Ok(recipe)
+    }
+
+    /// As [`RecipeArgs::resolve`], with `[prune]` as it stands in the file: for verbs that choose methods themselves. What
+    /// the recipe's own method sets must not stay where another one does not set it.
+    ///
+    /// # Errors
+    /// As [`RecipeArgs::resolve`].
+    pub fn resolve_without_method(&self) -> Result<Recipe> {
         let mut recipe = Recipe::load(self.recipe.as_deref().unwrap_or("inspect"))?;
         if let Some(device) = &self.device {
             recipe.device.clone_from(device);
         }
         recipe.seed = self.seed.unwrap_or(recipe.seed);
         recipe.train.seed = recipe.seed;
-        if let Some(name) = recipe.method.clone() {
-            method_args::apply(&name, &mut recipe.prune, "`method`")?;
-        }
         self.data.overlay(&mut recipe.data)?;
         Ok(recipe)
     }

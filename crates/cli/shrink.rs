@@ -91,13 +91,14 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 
 impl Args {
     fn resolve(&self) -> Result<Recipe> {
-        let mut recipe = self.recipe.resolve()?;
+        let mut recipe = self.method.resolve(&self.recipe)?;
         self.train.overlay(&mut recipe);
         self.method.overlay(&mut recipe)?;
         if !self.sparsity.is_empty() {
             recipe.sparsities.clone_from(&self.sparsity);
         }
         recipe.prune.retrain.epochs = self.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
+        method_args::forget_if_changed(&mut recipe);
         recipe.bench.seconds = self.bench_seconds.unwrap_or(recipe.bench.seconds);
         self.compile.overlay(&mut recipe.compile);
         Ok(recipe)

@@ -96,10 +96,12 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
         let chosen = select(&ranking.blocks, &ranking.drops, Selection::LargestGap);
         text += &format!(
             "\nThe largest step in the sorted drops is {} points, after the {count} cheapest: blocks {}.\n\
-             `sentei prune {} --method sr-init --drop-blocks {count} -o OUT.onnx` removes them and fine-tunes the rest.\n",
+             `sentei prune {} --method sr-init --blocks {} -o OUT.onnx` removes them and fine-tunes the rest (on the same \
+             images: repeat --recipe and --data).\n",
             points(gap),
             list(&chosen),
             args.input.display(),
+            list(&chosen).replace(", ", ","),
         );
     }
     text

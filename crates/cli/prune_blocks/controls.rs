@@ -318,7 +318,7 @@ fn table(rows: &[Row]) -> Table {
         "Network",
         "#Parameters",
         "#MACs",
-        "#Before training",
+        "#Before training (validation)",
         "#After",
         "#Interval",
         "#Chosen is ahead by",

@@ -132,7 +132,8 @@ struct Chosen {
 pub fn run(request: Request, out: Output) -> Result<()> {
     let Request { input, args, recipe, no_retrain, resume, output } = request;
     if no_retrain {
-        if args.blocks.is_none() || args.controls.is_some() || args.seeds.is_some() || args.rank.given().is_some() {
+        let compares = args.controls.is_some() || args.seeds.is_some() || args.study.is_some();
+        if args.blocks.is_none() || compares || args.rank.given().is_some() {
             return usage(
                 "--no-retrain sees no image: name the blocks with --blocks and leave ranking and controls out",
             );
@@ -142,11 +143,15 @@ pub fn run(request: Request, out: Output) -> Result<()> {
     if args.blocks.is_none() {
         args.selection()?;
     }
+    recipe.prune.retrain.train_config(&recipe.train).check().context("[prune.retrain]")?;
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let chosen = choose(&mut bench, &start, &args, out)?;
     if chosen.numbers.is_empty() {
-        return usage("no block is that cheap, nothing is removed: raise --threshold or give --drop-blocks");
+        return usage("no block is chosen, nothing is removed: raise --threshold or give --drop-blocks");
+    }
+    if let Some(asked) = args.drop_blocks.filter(|asked| *asked > chosen.numbers.len()) {
+        out.note(format!("note: --drop-blocks {asked}, but only {} blocks can go", chosen.numbers.len()));
     }
     let small = remove_blocks(start.graph.clone(), &chosen.numbers).with_context(|| input.display().to_string())?.graph;
     let mut text = String::new();
@@ -225,6 +230,7 @@ fn choose(bench: &mut Workbench, start: &models::Start, args: &BlockArgs, out: O
     let device = bench.device.clone();
     let mut run = bench.run(&start.normalise, None);
     if args.greedy {
+        out.note("--greedy ranks what is left again after each removal: about as long each time, a little less");
         let done = sr_init::greedy(&start.graph, &how, until, &device, &mut run).context("removing greedily")?;
         return Ok(Chosen { numbers: done.numbers(), how, ranking: None, removals: done.removals });
     }

@@ -104,7 +104,7 @@ pub fn config(recipe: &Recipe, job: &SweepJob) -> Result<Option<PruneConfig>> {
 
 /// Runs the step.
 pub fn run(args: Args, out: Output) -> Result<()> {
-    let mut recipe = args.recipe.resolve()?;
+    let mut recipe = args.recipe.resolve_without_method()?;
     args.train.overlay(&mut recipe);
     recipe.prune.retrain.epochs = args.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
     // The jobs name their methods.

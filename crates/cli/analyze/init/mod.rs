@@ -72,7 +72,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if let Some(index) = args.job {
         return one(&args, index, out);
     }
-    let mut recipe = args.recipe.resolve()?;
+    let mut recipe = args.recipe.resolve_without_method()?;
     args.train.overlay(&mut recipe);
     let fine_tune_epochs = args.fine_tune_epochs.unwrap_or(recipe.train.epochs.div_ceil(2));
     let mut bench = Workbench::open(recipe.clone(), Progress::shown(out))?;

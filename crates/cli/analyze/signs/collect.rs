@@ -56,9 +56,15 @@ pub fn run(folder: &JobFolder, plan: &Plan, out: Output) -> Result<()> {
     let verdicts = verdicts(&rows);
     let state = format!("{} of {} networks done", done.len(), plan.jobs.len());
     let text = [table(&rows).markdown(), verdicts.join("\n\n")].join("\n");
+    let speed = if plan.jobs[0].arm == Arm::Plain {
+        " All take the same learning rates and the same decay; Sign-In applies them to its factors, so that a weight theta \
+         moves sqrt(1 + 4 theta^2) times as fast as in plain training and is decayed otherwise."
+    } else {
+        ""
+    };
     let page = format!(
         "# Signs or magnitudes\n\n{}\n\n{state}. Model `{}`, images `{}`, {} epochs each; accuracy on validation images, \
-         mean over the seeds with its {:.0} % interval; differences are paired by seed.\n\n{text}\n\n\
+         mean over the seeds with its {:.0} % interval; differences are paired by seed.{speed}\n\n{text}\n\n\
          ## Signs per layer, after the last epoch\n\nOver the kept weights that were not zero at the beginning of the \
          training.\n\n{}",
         if plan.jobs[0].arm == Arm::Plain {

@@ -154,7 +154,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
-    let mut recipe = args.recipe.resolve()?;
+    let mut recipe = args.recipe.resolve_without_method()?;
+    recipe.method = None;
     args.train.overlay(&mut recipe);
     if let Some(epochs) = args.retrain_epochs {
         recipe.prune.retrain.epochs = epochs;
@@ -164,6 +165,10 @@ fn recipe(args: &Args) -> Result<Recipe> {
     recipe.prune.parameterisation = Default::default();
     if let Some(bad) = args.sparsity.iter().find(|s| !(**s > 0.0 && **s < 1.0)) {
         return usage(format!("--sparsity expects numbers in (0, 1), found {bad}"));
+    }
+    // A network counted twice would make every interval narrower than it is.
+    if let Some((_, twice)) = args.sparsity.iter().enumerate().find(|(i, s)| args.sparsity[..*i].contains(s)) {
+        return usage(format!("--sparsity names {twice} twice"));
     }
     if args.seeds == 0 {
         return usage("--seeds expects at least 1, found 0");
@@ -195,7 +200,10 @@ fn plan(args: &Args, bench: &Workbench) -> Result<Plan> {
 impl Plan {
     /// Epochs of the jobs `pending`, those of the dense and pruned networks that they need included.
     fn epochs(&self, pending: &[usize]) -> u64 {
-        let (dense, retrain) = (self.recipe.train.epochs, self.recipe.prune.retrain.epochs);
+        let dense = self.recipe.train.epochs;
+        let learning = method(&self.mask).map(|m| m.configure(&self.recipe.prune));
+        let retrain = learning.as_ref().map_or(0, |c| c.training_epochs(&self.recipe.train));
+        let needs_trained = learning.is_none_or(|c| c.needs_trained());
         let (mut seeds, mut parents, mut total) = (Vec::new(), Vec::new(), 0);
         for index in pending {
             let Job { arm, sparsity, seed } = self.jobs[*index];
@@ -203,7 +211,7 @@ impl Plan {
             if Arm::APART.contains(&arm) && !parents.contains(&(seed, sparsity.to_bits())) {
                 parents.push((seed, sparsity.to_bits()));
                 total += retrain;
-                if !seeds.contains(&seed) {
+                if needs_trained && !seeds.contains(&seed) {
                     seeds.push(seed);
                     total += dense;
                 }

@@ -115,14 +115,19 @@ fn square_norm(values: &[f32]) -> f64 {
     values.par_chunks(CHUNK).map(part).collect::<Vec<_>>().into_iter().sum()
 }
 
-/// The `alpha` of [`Alpha::Auto`], from the gradients of the kept weights; `None` when their median is 0 or not finite.
+/// The `alpha` of [`Alpha::Auto`], from the gradients of the kept weights; `None` when there is none above 0 or the median
+/// is not finite. Where most gradients are 0, as in a very sparse network with dead units, the median is that of the rest.
 pub(crate) fn calibrate(mut magnitudes: Vec<f32>, peak_learning_rate: f64) -> Option<f64> {
-    if magnitudes.is_empty() {
-        return None;
+    let median = |values: &mut Vec<f32>| {
+        let middle = values.len() / 2;
+        (!values.is_empty()).then(|| *values.select_nth_unstable_by(middle, f32::total_cmp).1)
+    };
+    let mut found = median(&mut magnitudes)?;
+    if found == 0.0 {
+        magnitudes.retain(|g| *g > 0.0);
+        found = median(&mut magnitudes)?;
     }
-    let middle = magnitudes.len() / 2;
-    let (_, median, _) = magnitudes.select_nth_unstable_by(middle, f32::total_cmp);
-    let alpha = TYPICAL_EXPONENT / (peak_learning_rate * f64::from(*median));
+    let alpha = TYPICAL_EXPONENT / (peak_learning_rate * f64::from(found));
     alpha.is_finite().then_some(alpha)
 }
 
@@ -169,7 +174,9 @@ mod tests {
     fn the_calibrated_alpha_makes_the_median_exponent_a_hundredth() {
         let alpha = calibrate(vec![0.5, 100.0, 0.25], 0.1).unwrap();
         assert!((alpha * 0.1 * 0.5 - 0.01).abs() < 1e-12);
-        assert_eq!(calibrate(vec![0.0, 0.0, 1.0], 0.1), None);
+        let mostly_dead = calibrate(vec![0.0, 0.0, 0.0, 1.0], 0.1).unwrap();
+        assert!((mostly_dead * 0.1 - 0.01).abs() < 1e-12, "HAM does not silently do nothing");
+        assert_eq!(calibrate(vec![0.0, 0.0], 0.1), None);
         assert_eq!(calibrate(vec![], 0.1), None);
     }
 }

@@ -72,10 +72,13 @@ impl<'a, 'r> Rounds<'a, 'r> {
         let mut rounds =
             Rounds { net, train, prune, prunable, origin, run, identity, masks, record: Record::default() };
         if !rounds.resume()? {
+            if let Some(to) = rounds.run.checkpoint.as_ref().filter(|to| !to.resume) {
+                remove(&epoch_file(to))?;
+            }
             rounds.record.dense_accuracy = rounds.accuracy()?;
             rounds.record.dense_merit_bits = rounds.merit()?.map(f64::to_bits);
-            // Written at once, so that a resume under another configuration is refused from the first round on. Epochs of
-            // an earlier run are kept only if this one may go on from them.
+            // Written at once, so that a resume under another configuration is refused from the first round on, and after
+            // the epochs of an earlier run are gone: a resume of this one must not find them.
             rounds.save(false)?;
         }
         Ok(rounds)

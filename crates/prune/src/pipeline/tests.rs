@@ -157,6 +157,26 @@ fn a_killed_pruning_resumes_to_the_same_bytes_in_any_round() {
 }
 
 #[test]
+fn a_new_run_leaves_no_epochs_of_an_earlier_one_to_its_resume() {
+    let dense = trained(&testing::mlp(&[16, 12, 3], None));
+    let folder = tempfile::tempdir().unwrap();
+    let at = |resume| Some(Checkpointing { path: folder.path().join("c.safetensors"), resume });
+    let mut harness = Harness::new();
+    // The first run is stopped in its second epoch, the second run before its first epoch is saved.
+    for (sparsity, steps) in [(0.6, 15), (0.8, 3)] {
+        harness.checkpoint = at(false);
+        harness.stop = Stop::after(steps);
+        let stopped = prune(&dense, &iterative(sparsity, 2), &mut harness);
+        assert!(matches!(stopped, Err(TrainError::Stopped { .. })), "{stopped:?}");
+    }
+    harness.checkpoint = at(true);
+    harness.stop = Stop::never();
+    let resumed = prune(&dense, &iterative(0.8, 2), &mut harness).unwrap();
+    let whole = prune(&dense, &iterative(0.8, 2), &mut Harness::new()).unwrap();
+    assert!(bits(&resumed.graph) == bits(&whole.graph));
+}
+
+#[test]
 fn resuming_with_another_density_names_the_key() {
     let dense = testing::mlp(&[16, 12, 3], None);
     let folder = tempfile::tempdir().unwrap();

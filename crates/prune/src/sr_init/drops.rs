@@ -208,7 +208,9 @@ impl Scan<'_> {
         if train.is_empty() {
             return Err(TrainError::NoTraining(run.data.name.clone()));
         }
-        let indices = drawn(&train, self.how.calibration_batches * BATCH, self.how.seed, "sr-init calibration");
+        // Whole batches where there is one: the mean over batches would give a rest of a few images the same say.
+        let count = (self.how.calibration_batches * BATCH).min((train.len() / BATCH).max(1) * BATCH);
+        let indices = drawn(&train, count, self.how.seed, "sr-init calibration");
         let places = self.places(numbers);
         let mut moments: HashMap<(usize, usize), Moments> = HashMap::new();
         for batch in batches(run.data, &indices, BATCH, Order::Sequential, None, run.normalise) {
