@@ -113,18 +113,20 @@ pub fn ks_distance(a: &[f32], b: &[f32]) -> Option<f64> {
         return None;
     }
     let sorted = |values: &[f32]| {
-        let mut values = values.to_vec();
+        // Adding +0 makes one zero of two.
+        let mut values: Vec<f32> = values.iter().map(|v| v + 0.0).collect();
         values.sort_unstable_by(f32::total_cmp);
         values
     };
     let (a, b) = (sorted(a), sorted(b));
     let (mut i, mut j, mut widest) = (0, 0, 0.0f64);
     while i < a.len() && j < b.len() {
-        let step = a[i].min(b[j]);
-        while i < a.len() && a[i] <= step {
+        // A total order, so that NaN ends the loop too.
+        let step = if a[i].total_cmp(&b[j]).is_le() { a[i] } else { b[j] };
+        while i < a.len() && a[i].total_cmp(&step).is_le() {
             i += 1;
         }
-        while j < b.len() && b[j] <= step {
+        while j < b.len() && b[j].total_cmp(&step).is_le() {
             j += 1;
         }
         widest = widest.max((i as f64 / a.len() as f64 - j as f64 / b.len() as f64).abs());
@@ -147,6 +149,8 @@ mod tests {
         assert_eq!(ks_distance(&[0.0, 0.0, 1.0], &[0.0, 1.0, 1.0, 1.0]), Some(2.0 / 3.0 - 0.25));
         assert_eq!(ks_distance(&[1.0], &[2.0, 3.0]), Some(1.0));
         assert_eq!(ks_distance(&[], &[2.0]), None);
+        assert_eq!(ks_distance(&[-0.0, 1.0], &[0.0, 1.0]), Some(0.0));
+        assert_eq!(ks_distance(&[1.0, f32::NAN], &[1.0, f32::NAN]), Some(0.0), "and it ends");
     }
 
     #[test]

@@ -4,38 +4,42 @@
 
 use super::LayerView;
 
-/// Layers whose share would exceed 1 are dense; the factor is then found again for the others.
+/// Layers whose share would exceed what they have left keep all of that; the factor is then found again for the others.
 pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
     let len = |v: &LayerView| v.layer.len() as f64;
     let total: f64 = views.iter().map(len).sum();
     let keep = (density * total).round();
     let raw: Vec<f64> = views.iter().map(|v| v.layer.shape.iter().sum::<usize>() as f64 / len(v).max(1.0)).collect();
-    let mut dense = vec![false; views.len()];
+    let left: Vec<f64> = views.iter().map(|v| v.live.kept() as f64).collect();
+    let mut full = vec![false; views.len()];
     let shares: Vec<f64> = loop {
-        let taken: f64 = views.iter().zip(&dense).filter(|(_, d)| **d).map(|(v, _)| len(v)).sum();
-        let weight: f64 = (0..views.len()).filter(|i| !dense[*i]).map(|i| raw[i] * len(&views[i])).sum();
+        let taken: f64 = left.iter().zip(&full).filter(|(_, full)| **full).map(|(left, _)| left).sum();
+        let weight: f64 = (0..views.len()).filter(|i| !full[*i]).map(|i| raw[i] * len(&views[i])).sum();
         let factor = if weight > 0.0 { (keep - taken) / weight } else { 0.0 };
-        let over = (0..views.len()).filter(|i| !dense[*i] && factor * raw[*i] > 1.0).collect::<Vec<_>>();
+        let share = |i: usize| factor * raw[i] * len(&views[i]);
+        let over = (0..views.len()).filter(|i| !full[*i] && share(*i) > left[*i]).collect::<Vec<_>>();
         if over.is_empty() {
-            break (0..views.len())
-                .map(|i| if dense[i] { len(&views[i]) } else { factor * raw[i] * len(&views[i]) })
-                .collect();
+            break (0..views.len()).map(|i| if full[i] { left[i] } else { share(i) }).collect();
         }
-        over.into_iter().for_each(|i| dense[i] = true);
+        over.into_iter().for_each(|i| full[i] = true);
     };
-    apportion(&shares, keep as usize, |i| views[i].layer.len())
+    apportion(&shares, keep as usize, views)
 }
 
-/// Whole numbers near `shares` that add up to `keep`: largest remainder first, lower index among equals.
-pub(super) fn apportion(shares: &[f64], keep: usize, most: impl Fn(usize) -> usize) -> Vec<usize> {
-    let mut counts: Vec<usize> = shares.iter().enumerate().map(|(i, s)| (s.floor() as usize).min(most(i))).collect();
+/// Whole numbers near `shares` that add up to `keep`, unless fewer are live: largest remainder first, lower index among
+/// equals. No layer gets more than it has left.
+pub(super) fn apportion(shares: &[f64], keep: usize, views: &[LayerView]) -> Vec<usize> {
+    let most: Vec<usize> = views.iter().map(|v| v.live.kept()).collect();
+    let mut counts: Vec<usize> = shares.iter().zip(&most).map(|(s, most)| (s.floor() as usize).min(*most)).collect();
     let mut order: Vec<usize> = (0..shares.len()).collect();
     order.sort_by(|a, b| (shares[*b].fract()).total_cmp(&shares[*a].fract()).then(a.cmp(b)));
-    let mut missing = keep.saturating_sub(counts.iter().sum());
-    for &i in order.iter().cycle().take(order.len() * 2) {
-        if missing > 0 && counts[i] < most(i) {
-            counts[i] += 1;
-            missing -= 1;
+    let mut missing = keep.min(most.iter().sum()).saturating_sub(counts.iter().sum());
+    while missing > 0 {
+        for &i in &order {
+            if missing > 0 && counts[i] < most[i] {
+                counts[i] += 1;
+                missing -= 1;
+            }
         }
     }
     counts
@@ -45,6 +49,7 @@ pub(super) fn apportion(shares: &[f64], keep: usize, most: impl Fn(usize) -> usi
 mod tests {
     use super::super::Distribution;
     use super::super::tests::Fixture;
+    use sentei_graph::Mask;
 
     #[test]
     fn pai_oracle_10_equal_shapes_share_equally_and_small_kernels_stay_denser() {
@@ -64,6 +69,19 @@ mod tests {
             if of(3) < 1.0 && of(0) < 1.0 {
                 assert!((eps(3) / eps(0) - 1.0).abs() < 0.02, "{} {}", eps(3), eps(0));
             }
+        }
+    }
+
+    #[test]
+    fn what_a_pruned_layer_cannot_give_the_others_do() {
+        let zeros = |s: [usize; 2]| (s.to_vec(), vec![0.0; s.iter().product()]);
+        let mut fixture = Fixture::new([[20, 20], [20, 20], [40, 20]].map(zeros).to_vec());
+        fixture.live[0] = Mask::from_bits((0..400).map(|i| i < 10).collect());
+        for scope in [Distribution::Erk, Distribution::UniformPlus] {
+            let counts = scope.counts(&fixture.views(), 0.4).unwrap();
+            assert_eq!((counts[0], counts.iter().sum::<usize>()), (10, 640), "{scope:?}");
+            let all = scope.counts(&fixture.views(), 1.0).unwrap();
+            assert_eq!(all, [10, 400, 800], "{scope:?} keeps all that is left");
         }
     }
 

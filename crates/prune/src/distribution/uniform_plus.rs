@@ -9,14 +9,15 @@ use crate::masks::MaskError;
 /// Least density of the last linear layer.
 const CLASSIFIER: f64 = 0.2;
 
-/// The layers between the ends share what is left, each at the same density.
+/// The layers between the ends share what is left, each at the same density unless it has less than that left.
 pub(super) fn counts(views: &[LayerView], density: f64) -> Result<Vec<usize>, MaskError> {
     let len = |i: usize| views[i].layer.len() as f64;
     let total: f64 = (0..views.len()).map(len).sum();
     let keep = (density * total).round();
+    let left = |i: usize| views[i].live.kept() as f64;
     let mut fixed: Vec<Option<f64>> = vec![None; views.len()];
-    if let Some(first) = views.first().filter(|v| v.layer.kind == LayerKind::Conv) {
-        fixed[0] = Some(first.layer.len() as f64);
+    if views.first().is_some_and(|v| v.layer.kind == LayerKind::Conv) {
+        fixed[0] = Some(left(0));
     }
     let rest_density = |fixed: &[Option<f64>]| {
         let taken: f64 = fixed.iter().flatten().sum();
@@ -26,15 +27,19 @@ pub(super) fn counts(views: &[LayerView], density: f64) -> Result<Vec<usize>, Ma
     let last = views.len().wrapping_sub(1);
     let is_classifier = views.last().is_some_and(|v| v.layer.kind == LayerKind::Linear);
     if is_classifier && fixed[last].is_none() && rest_density(&fixed) < CLASSIFIER {
-        fixed[last] = Some((CLASSIFIER * len(last)).ceil());
+        fixed[last] = Some((CLASSIFIER * len(last)).ceil().min(left(last)));
     }
-    let rest = rest_density(&fixed);
+    let mut rest = rest_density(&fixed);
+    while let Some(short) = (0..views.len()).find(|i| fixed[*i].is_none() && rest * len(*i) > left(*i)) {
+        fixed[short] = Some(left(short));
+        rest = rest_density(&fixed);
+    }
     if rest < 0.0 {
         let floors = fixed.iter().flatten().sum::<f64>() as usize;
         return Err(MaskError::Ends { density, keep: keep as usize, floors });
     }
     let shares: Vec<f64> = (0..views.len()).map(|i| fixed[i].unwrap_or(rest * len(i))).collect();
-    Ok(apportion(&shares, keep as usize, |i| views[i].layer.len()))
+    Ok(apportion(&shares, keep as usize, views))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use candle_core::Device;
 use sentei_data::{Split, derive_seed};
-use sentei_graph::Graph;
+use sentei_graph::{Graph, Role};
 use serde::{Deserialize, Serialize};
 
 use super::curve::{Measure, Removal, TunedPoint};
@@ -26,7 +26,7 @@ const ROWS: usize = 100;
 pub struct LimitSettings {
     /// Which layers take part; sparsity is counted over them.
     pub set: PrunableSet,
-    /// Biases and batch-norm scale and shift take part too, as in the paper.
+    /// Every weight of [`PrunableSet::ALL`] and every bias takes part, as in the paper; batch-norm scale and shift never do.
     pub all_parameters: bool,
     /// Lanczos steps per probe.
     pub steps: usize,
@@ -44,7 +44,7 @@ pub struct LimitSettings {
     pub fine_tune: Option<TrainConfig>,
     /// Networks to fine-tune.
     pub fine_tune_tries: usize,
-    /// Label smoothing of the loss, as in training.
+    /// Label smoothing of the loss, as in training. Class weights are left out: every sample counts once.
     pub smoothing: f64,
     /// Seed of samples, batches and probes.
     pub seed: u64,
@@ -145,7 +145,8 @@ impl LimitSettings {
     /// [`TrainError::NothingPrunable`] when there are none.
     pub fn parameters(&self, graph: &Graph) -> Result<Vec<String>, TrainError> {
         let names: Vec<String> = if self.all_parameters {
-            let trainable = graph.parameters().into_iter().filter(|(_, role)| role.is_trainable());
+            let taken = |role: Role| matches!(role, Role::Weight | Role::Bias);
+            let trainable = graph.parameters().into_iter().filter(|(_, role)| taken(*role));
             trainable.map(|(id, _)| graph.name(id).to_string()).collect()
         } else {
             prunable_layers(graph, self.set).into_iter().map(|l| l.name).collect()
@@ -169,9 +170,9 @@ impl LimitSettings {
         Ok(indices)
     }
 
-    fn products(&self, parameters: usize) -> usize {
-        let rows = if self.row_norms { ROWS.min(parameters) } else { 0 };
-        self.steps.min(parameters) * self.probes + rows
+    /// Products for the row-norm correction.
+    fn rows(&self, parameters: usize) -> usize {
+        if self.row_norms { ROWS.min(parameters) } else { 0 }
     }
 }
 
@@ -192,11 +193,12 @@ pub fn cost(graph: &Graph, settings: &LimitSettings, device: &Device, run: &mut 
     let product = started.elapsed().div_f64(few.len() as f64).mul_f64(indices.len() as f64);
     let started = Instant::now();
     sample_losses(&mut net, run.data, few, run.normalise, settings.smoothing)?;
-    let seen = (indices.len() + run.data.indices(Split::Val).len()) as f64;
-    let point = started.elapsed().div_f64(few.len() as f64).mul_f64(seen);
-    let products = settings.products(parameters);
+    let sample = started.elapsed().div_f64(few.len() as f64);
+    let point = sample.mul_f64((indices.len() + run.data.indices(Split::Val).len()) as f64);
+    let noise = sample.mul_f64(run.data.indices(Split::Train).len() as f64);
+    let products = settings.steps.min(parameters) * settings.probes + settings.rows(parameters);
     // Two refined knees take about ten points on top of the grid.
-    let time = product.mul_f64(products as f64) + point.mul_f64(settings.grid as f64 + 13.0);
+    let time = product.mul_f64(products as f64) + point.mul_f64(settings.grid as f64 + 13.0) + noise;
     Ok(LimitCost { parameters, products, bytes: 4 * (settings.steps.min(parameters) * parameters) as u64, time })
 }
 
@@ -249,7 +251,7 @@ pub fn analyse(
     Ok(LimitReport {
         parameters: removal.len(),
         samples: indices.len(),
-        products: settings.products(removal.len()),
+        products: spectrum.probes.iter().map(|p| p.steps).sum::<usize>() + settings.rows(removal.len()),
         noise,
         sharpness: largest.fold(f64::NEG_INFINITY, f64::max),
         traces: spectrum.probes.iter().map(|p| p.mean_eigenvalue() * removal.len() as f64).collect(),
@@ -338,10 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn all_parameters_take_the_biases_in_and_a_missing_validation_split_is_an_error() {
+    fn all_parameters_take_the_biases_in_but_no_batch_norm_and_a_missing_validation_split_is_an_error() {
         let graph = testing::mlp(&[16, 12, 3], None);
         let settings = LimitSettings { all_parameters: true, ..LimitSettings::default() };
         assert_eq!(settings.parameters(&graph).unwrap(), ["fc0.w", "fc0.b", "fc1.w", "fc1.b"]);
+        let normed = settings.parameters(&testing::depthwise_net()).unwrap();
+        assert_eq!(normed, ["stem.w", "dw.w", "pw.w", "fc.w", "fc.b"]);
         let mut data = testing::dataset();
         data.splits.iter_mut().filter(|s| **s == Split::Val).for_each(|s| *s = Split::Train);
         let mut harness = Harness::on(data);

@@ -39,7 +39,7 @@ impl Images {
         }
         // Sorting by a seeded hash draws a subset that does not depend on anything else.
         for class in &mut classes {
-            class.sort_by_key(|i| derive_seed(seed, "images of a score", &i.to_string()));
+            class.sort_by_cached_key(|i| derive_seed(seed, "images of a score", &i.to_string()));
         }
         let mut drawn = Vec::with_capacity(self.batches);
         for batch in 0..self.batches {

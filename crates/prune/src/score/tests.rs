@@ -280,6 +280,48 @@ fn synflow_sees_no_batch_statistics() {
     assert!(distance(&scores(&trained), &scores(&fresh)) < 1e-6);
 }
 
+/// Scores of the fresh [`testing::depthwise_net`], or of one whose running statistics have moved.
+fn on_batch_norms(score: &dyn Score, moved: bool) -> Vec<f64> {
+    let mut graph = testing::depthwise_net();
+    for name in ["stem", "dw", "pw"].iter().flat_map(|l| [format!("{l}.mean"), format!("{l}.var")]) {
+        let id = graph.value(&name).unwrap();
+        let len = graph.initializer(id).unwrap().len();
+        if moved {
+            graph.set_initializer(id, Constant::full([len], 3.0));
+        }
+    }
+    let layers = prunable_layers(&graph, PrunableSet::ALL);
+    let mut net = Net::new(&graph, &Device::Cpu).unwrap();
+    let (masks, harness) = (Masks::dense(&layers), Harness::new());
+    let data = Some(ScoreData { data: &harness.data, normalise: &harness.normalise });
+    let input = ScoreInput { net: &mut net, layers: &layers, weights: &[], masks: &masks, data, seed: 5 };
+    let found = score.score(input).unwrap().concat().iter().map(|s| f64::from(*s)).collect();
+    assert_eq!(testing::bits(&net.to_graph().unwrap()), testing::bits(&graph), "the score moved something");
+    found
+}
+
+#[test]
+fn snip_and_grasp_see_the_statistics_of_the_batch_and_move_none() {
+    for config in [ScoreConfig::SNIP, ScoreConfig::GRASP] {
+        let score = config.build();
+        assert_eq!(on_batch_norms(&*score, true), on_batch_norms(&*score, false), "{}", config.name());
+    }
+}
+
+#[test]
+fn the_settings_of_grasp_reach_its_scores() {
+    let score = |temperature: f64, absolute: bool| {
+        on_batch_norms(&*ScoreConfig::Grasp { per_class: 10, batches: 1, temperature, absolute }.build(), false)
+    };
+    let (signed, size) = (score(200.0, false), score(200.0, true));
+    assert!(signed.iter().any(|s| *s < 0.0) && signed.iter().any(|s| *s > 0.0));
+    assert!(signed.iter().zip(&size).all(|(s, size)| s.abs() == *size));
+    let scaled = |t: f64| score(t, false).iter().map(|s| s * t * t).collect::<Vec<f64>>();
+    let (plain, hot, hotter) = (scaled(1.0), scaled(200.0), scaled(2000.0));
+    assert!(distance(&hotter, &hot) < 0.1, "{}", distance(&hotter, &hot));
+    assert!(distance(&plain, &hot) > 2.0 * distance(&hotter, &hot), "{}", distance(&plain, &hot));
+}
+
 /// A perceptron whose first hidden units are dead: nothing flows in, so exact zeros tie.
 fn with_dead_units(dead: usize) -> Graph {
     let mut graph = testing::mlp(&[16, 12, 3], None);
@@ -323,9 +365,7 @@ proptest! {
                 let density = first * share;
                 let two = pruner.masks(&mut net, &one, density).unwrap();
                 prop_assert!(two.is_subset_of(&one), "{}", config.name());
-                if distribution == FREE {
-                    prop_assert_eq!(two.kept(), (density * total as f64).round() as usize, "{}", config.name());
-                }
+                prop_assert_eq!(two.kept(), (density * total as f64).round() as usize, "{}", config.name());
                 let again = pruner.masks(&mut net, &Masks::dense(&layers), first).unwrap();
                 prop_assert_eq!(again, one, "{} is repeatable", config.name());
             }
