@@ -219,6 +219,17 @@ impl Recipe {
         Ok(())
     }
 
+    /// The seeds of `count` repeats: the recipe's own and the ones after it.
+    ///
+    /// # Errors
+    /// When they exceed what a number holds.
+    pub fn seeds(&self, count: u64) -> Result<std::ops::Range<u64>> {
+        match self.seed.checked_add(count) {
+            Some(end) => Ok(self.seed..end),
+            None => usage("--seed and --seeds together exceed what a number holds"),
+        }
+    }
+
     /// The recipe as TOML, complete: with every default written out.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).context("writing the recipe as TOML")
@@ -257,6 +268,8 @@ mod tests {
         let mut recipe = RecipeArgs { seed: Some(9), ..RecipeArgs::default() }.resolve().expect("valid");
         TrainArgs { epochs: Some(2), ..TrainArgs::default() }.overlay(&mut recipe);
         assert_eq!((recipe.seed, recipe.train.seed, recipe.train.epochs), (9, 9, 2));
+        assert_eq!(recipe.seeds(3).expect("fits"), 9..12);
+        assert!(Recipe { seed: u64::MAX, ..recipe }.seeds(1).is_err());
     }
 
     #[test]

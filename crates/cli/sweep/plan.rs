@@ -179,12 +179,10 @@ fn jobs(args: &Args, recipe: &Recipe) -> Result<Vec<SweepJob>> {
     sparsities.sort_by(f64::total_cmp);
     sparsities.dedup();
 
-    let Some(end) = recipe.seed.checked_add(args.seeds) else {
-        return usage("--seed and --seeds together exceed what a number holds");
-    };
+    let seeds = recipe.seeds(args.seeds)?;
     let dense = |seed| SweepJob { method: DENSE.into(), sparsity: 0.0, seed };
-    let mut jobs: Vec<SweepJob> = (recipe.seed..end).map(dense).collect();
-    for seed in recipe.seed..end {
+    let mut jobs: Vec<SweepJob> = seeds.clone().map(dense).collect();
+    for seed in seeds {
         for &sparsity in &sparsities {
             for name in &names {
                 let job = SweepJob { method: name.to_string(), sparsity, seed };

@@ -7,6 +7,8 @@ use clap::ValueEnum;
 use sentei_prune::config::{PruneConfig, Start};
 use sentei_prune::distribution::{Collapse, Distribution};
 use sentei_prune::methods::{Method, method, methods};
+use sentei_prune::parameterisation::Parameterisation;
+use sentei_prune::schedule::Schedule;
 use sentei_prune::score::ScoreConfig;
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +137,7 @@ impl InitPlan {
         variants.push(Variant::Original);
         variants.sort();
         variants.dedup();
-        let seeds: Vec<u64> = (0..wish.seeds).map(|i| recipe.seed + i).collect();
+        let seeds: Vec<u64> = recipe.seeds(wish.seeds)?.collect();
         let jobs = seeds.iter().flat_map(|seed| of_seed(*seed, &named, &variants)).collect();
         Ok(InitPlan { recipe, data, methods: named, control, variants, seeds, jobs })
     }
@@ -163,14 +165,21 @@ fn of_seed(seed: u64, methods: &[Named], variants: &[Variant]) -> Vec<Job> {
     jobs
 }
 
+/// The method of that name, if all it does is a mask on initial weights: nothing here changes masks in training or trains
+/// anything but the weights themselves.
 fn initial(name: &str) -> Result<&'static Method> {
     let alias = if name == "magnitude" { "magnitude-init" } else { name };
-    let fresh = |m: &&Method| m.configure(&PruneConfig::default()).start == Start::Fresh;
+    let fresh = |m: &&Method| {
+        let made = m.configure(&PruneConfig::default());
+        let plain = made.schedule == Schedule::OneShot && made.parameterisation == Parameterisation::Plain;
+        made.start == Start::Fresh && plain
+    };
     match method(alias).filter(fresh) {
         Some(found) => Ok(found),
         None => {
             let names: Vec<&str> = methods().iter().filter(fresh).map(|m| m.name).collect();
-            usage(format!("--methods: `{name}` makes no mask at initialisation; there are {}", names.join(", ")))
+            let names = names.join(", ");
+            usage(format!("--methods: `{name}` is not a mask at initialisation and nothing else; there are {names}"))
         }
     }
 }
@@ -222,8 +231,8 @@ mod tests {
     }
 
     #[test]
-    fn a_method_of_trained_weights_is_refused() {
-        for bad in [vec!["gmp"], vec!["snap"], vec!["snip", "snip"]] {
+    fn a_method_that_is_more_than_an_initial_mask_is_refused() {
+        for bad in [vec!["gmp"], vec!["snap"], vec!["snip", "snip"], vec!["rigl"], vec!["ac-dc"], vec!["sign-in"]] {
             assert!(plan(&bad, &[]).is_err(), "{bad:?}");
         }
     }

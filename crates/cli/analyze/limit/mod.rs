@@ -38,7 +38,8 @@ pub struct Args {
     recipe: RecipeArgs,
     #[command(flatten)]
     train: TrainArgs,
-    /// Train with this L1 penalty and without weight decay
+    /// Train with this L1 penalty and without weight decay; it acts on biases too where the recipe's decay_bias_and_norm
+    /// says so
     #[arg(long, value_name = "LAMBDA", conflicts_with = "compare_l1", help_heading = "Training")]
     l1: Option<f64>,
     /// Train both ways, as the recipe says and with this L1 penalty, and compare
@@ -50,7 +51,7 @@ pub struct Args {
     /// Lanczos steps per probe, one Hessian-vector product each
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     steps: usize,
-    /// Random start vectors; their spread is the band of the prediction
+    /// Random start vectors; their spread and that of the noise level are the band of the prediction
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = at_least_one)]
     probes: usize,
     /// Training images for the curvature and the training loss
@@ -59,7 +60,7 @@ pub struct Args {
     /// Count weights whose row of the Hessian vanishes as flat (100 more products; for large convolutional networks)
     #[arg(long)]
     row_norm: bool,
-    /// Let biases and batch-norm scale and shift compete too, as in the paper
+    /// Let every bias and every layer compete, as in the paper; batch-norm scale and shift never do
     #[arg(long)]
     all_parameters: bool,
     /// Loss of validation accuracy that ends the measured curve, in percentage points
@@ -118,7 +119,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if let Some(input) = &args.input {
         recipe.model = input.display().to_string();
     }
-    let jobs = args.jobs(&recipe);
+    let jobs = args.jobs(&recipe)?;
     for train in jobs.iter().filter_map(|job| job.train.as_ref()) {
         train.check()?;
     }
@@ -139,7 +140,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     for index in 0..folder.jobs() {
         found.push(folder.result(index)?.context("every job has just been done")?);
     }
-    report::write(&args, &bench, &found, out)
+    report::write(&args, &bench, &plan.jobs[0].settings, &found, out)
 }
 
 impl Args {
@@ -155,7 +156,7 @@ impl Args {
         Ok(())
     }
 
-    fn jobs(&self, recipe: &Recipe) -> Vec<Job> {
+    fn jobs(&self, recipe: &Recipe) -> Result<Vec<Job>> {
         let job = |kind: &str, seed: u64, train: Option<TrainConfig>| {
             let base = train.clone().unwrap_or_else(|| recipe.train.clone());
             let tuning = TrainConfig { epochs: self.fine_tune_epochs, ..recipe.prune.retrain.train_config(&base) };
@@ -176,7 +177,7 @@ impl Args {
             Job { kind: kind.into(), seed, train, settings }
         };
         if self.input.is_some() {
-            return vec![job("given", recipe.seed, None)];
+            return Ok(vec![job("given", recipe.seed, None)]);
         }
         let with_l1 = |l1: f64| TrainConfig { l1, weight_decay: 0.0, ..recipe.train.clone() };
         let kinds: Vec<(&str, TrainConfig)> = match (self.l1, self.compare_l1) {
@@ -184,13 +185,11 @@ impl Args {
             (None, Some(lambda)) => vec![("recipe", recipe.train.clone()), ("l1", with_l1(lambda))],
             (None, None) => vec![("recipe", recipe.train.clone())],
         };
-        let seeds = recipe.seed..recipe.seed + self.seeds as u64;
         // All kinds of one seed together: a study that is cut short still compares.
-        seeds
-            .flat_map(|seed| {
-                kinds.iter().map(move |(kind, train)| job(kind, seed, Some(TrainConfig { seed, ..train.clone() })))
-            })
-            .collect()
+        let of_seed = |seed: u64| {
+            kinds.iter().map(move |(kind, train)| job(kind, seed, Some(TrainConfig { seed, ..train.clone() })))
+        };
+        Ok(recipe.seeds(self.seeds as u64)?.flat_map(of_seed).collect())
     }
 }
 

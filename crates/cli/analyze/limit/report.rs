@@ -1,6 +1,8 @@
 //! The limits as tables, plots and numbers.
 
 use anyhow::Result;
+use sentei_prune::PrunableSet;
+use sentei_prune::limit::LimitSettings;
 use sentei_report::format::{self, percent};
 use sentei_report::plot::{Mark, Plot, Point, Series};
 use sentei_report::stats::MeanInterval;
@@ -14,7 +16,15 @@ use crate::study::Study;
 use crate::training::Workbench;
 
 /// Prints the tables and writes the study.
-pub(super) fn write(args: &Args, bench: &Workbench, found: &[Found], out: Output) -> Result<()> {
+///
+/// * `settings`: those of the first network; the others have them too, but for the seed.
+pub(super) fn write(
+    args: &Args,
+    bench: &Workbench,
+    settings: &LimitSettings,
+    found: &[Found],
+    out: Output,
+) -> Result<()> {
     let kinds = kinds(found);
     let says = advice(&kinds, args.drop, args.fine_tune_epochs);
     let (limits, layers) = (limits(&kinds, found), layers(found));
@@ -24,13 +34,14 @@ pub(super) fn write(args: &Args, bench: &Workbench, found: &[Found], out: Output
     }
     says.iter().for_each(|line| out.say(line));
     let page = format!(
-        "# Pruning limit of {}\n\n{}\n\n## Limits\n\nShares of weights removed by global magnitude. \"Zeroing\" leaves the survivors as they \
+        "# Pruning limit of {}\n\n{}\n\n## Limits\n\nShares of weights removed by global magnitude, over {}. \"Zeroing\" leaves the survivors as they \
          are; its limit is the largest sparsity up to which the validation accuracy never fell by more than {} points, \"by loss\" the one up \
          to which the training loss stayed within the noise, \"above dense\" the largest sparsity that is still more accurate than the \
          dense network.\n\n{}\n![Limit](limit.svg)\n\n## Sharpness and weights per layer\n\nCurvature is the mean second derivative of \
          the training loss by a weight of the layer, over probes.\n\n{}\n## How it was computed\n\n{noise}\n",
         bench.recipe.model,
         says.join("\n"),
+        competing(settings),
         args.drop,
         limits.markdown(),
         layers.markdown(),
@@ -40,6 +51,7 @@ pub(super) fn write(args: &Args, bench: &Workbench, found: &[Found], out: Output
         "model": bench.recipe.model,
         "data": bench.data.manifest_sha256(),
         "allowed_drop_points": args.drop,
+        "settings": settings,
         "advice": says,
         "kinds": kinds,
         "networks": found,
@@ -61,6 +73,18 @@ pub(super) fn write(args: &Args, bench: &Workbench, found: &[Found], out: Output
         "advice": says,
     }));
     Ok(())
+}
+
+/// What sparsity is counted over: it moves the limit by points.
+fn competing(settings: &LimitSettings) -> String {
+    if settings.all_parameters {
+        return "all weights and biases".into();
+    }
+    let PrunableSet { first, last, depthwise } = settings.set;
+    let left_out = [("the first layer", first), ("the classifier", last), ("depthwise convolutions", depthwise)];
+    let without: Vec<&str> = left_out.iter().filter(|(_, taken)| !taken).map(|(name, _)| *name).collect();
+    let without = if without.is_empty() { String::new() } else { format!(" but {}", without.join(", ")) };
+    format!("the weights of all layers{without}")
 }
 
 fn limits(kinds: &[Kind], found: &[Found]) -> Table {
@@ -287,5 +311,20 @@ fn loss(kinds: &[Kind], found: &[Found]) -> Plot {
         series,
         marks: marks(kinds),
         ..Plot::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_says_what_sparsity_is_counted_over() {
+        let of = |set| competing(&LimitSettings { set, ..LimitSettings::default() });
+        assert_eq!(of(PrunableSet::ALL), "the weights of all layers");
+        let part = PrunableSet { first: true, last: false, depthwise: false };
+        assert_eq!(of(part), "the weights of all layers but the classifier, depthwise convolutions");
+        let all = LimitSettings { all_parameters: true, set: part, ..LimitSettings::default() };
+        assert_eq!(competing(&all), "all weights and biases");
     }
 }

@@ -186,7 +186,7 @@ fn plan(args: &Args, bench: &Workbench) -> Result<Plan> {
         (true, false) => vec![Arm::Plain, Arm::SignIn],
         (true, true) => vec![Arm::Plain, Arm::SignIn, Arm::Ham],
     };
-    let seeds = bench.recipe.seed..bench.recipe.seed + args.seeds;
+    let seeds = bench.recipe.seeds(args.seeds)?;
     let mut jobs = Vec::new();
     for arm in arms {
         for sparsity in &args.sparsity {
