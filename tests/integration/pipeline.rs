@@ -250,3 +250,67 @@ fn an_imported_onnx_file_goes_through_the_single_verbs() {
         assert!(!row[key].is_null(), "{key} in {row}");
     }
 }
+
+#[test]
+fn blocks_leave_a_network_by_number_and_by_rank_and_the_controls_are_paired() {
+    let folder = workplace();
+    let at = |args: &[&str]| {
+        let mut command = sentei();
+        command.current_dir(folder.path()).args(args).args(["--json", "--quiet"]);
+        command
+    };
+    let data = ["--recipe", "quick.toml", "--data", "images"];
+    let with = |args: &[&'static str]| [args, &data[..]].concat();
+    json(&mut at(&with(&["train", "-o", "a.onnx", "--model", "resnet20", "--epochs", "1"])));
+    let prune = ["prune", "a.onnx", "--method", "sr-init"];
+    let by = |args: &[&'static str]| [&prune[..], args].concat();
+
+    let named = json(&mut at(&by(&["--blocks", "4,1", "--no-retrain", "-o", "n.onnx"])));
+    assert_eq!((&named["removed"], &named["after"]["blocks"]), (&serde_json::json!([1, 4]), &serde_json::json!(7)));
+
+    let ranking = json(&mut at(&with(&["analyze", "layers", "a.onnx", "--repeats", "2", "-o", "layers"])));
+    assert_eq!(ranking["blocks"].as_array().map(Vec::len), Some(9));
+    let cheapest = &ranking["cheapest"][2];
+    let study = ["--drop-blocks", "2", "--repeats", "2", "--retrain-epochs", "1", "--controls", "2", "--seeds", "2"];
+    let compare = by(&with(&[&study[..], &["-o", "s.onnx"]].concat()));
+    let found = json(&mut at(&compare));
+    assert_eq!((&found["removed"], &found["after"]["params"]), (&cheapest["removed"], &cheapest["params"]));
+    let rows = found["comparison"]["rows"].as_array().expect("rows");
+    let variants: Vec<&str> = rows.iter().map(|row| row["variant"].as_str().expect("name")).collect();
+    assert_eq!(variants, ["ranked", "random", "dense", "scratch"]);
+    assert!(rows[1..].iter().all(|row| row["chosen_ahead_by"]["n"] == 2), "{rows:?}");
+    let runs = found["comparison"]["runs"].as_array().expect("runs");
+    assert!(runs.len() == 10 && runs.iter().all(|run| run["split"] == "test"), "{runs:?}");
+    let again = json(&mut at(&compare));
+    assert_eq!(again["comparison"]["runs"], found["comparison"]["runs"], "what is trained is read, not made again");
+    assert!(folder.path().join("s-study/report.md").exists() && folder.path().join("layers/drops.svg").exists());
+
+    let refused = |args: &[&'static str], why: &str| {
+        let (code, text) = failure(&mut at(&by(args)));
+        assert!(code != 0 && text.contains(why), "{text}");
+    };
+    refused(&["--blocks", "3", "--no-retrain", "-o", "x.onnx"], "block 3");
+    refused(&["--blocks", "1", "--no-retrain", "--study", "x", "-o", "x.onnx"], "--no-retrain");
+    refused(&with(&["--drop-blocks", "2", "--retrain-epochs", "0", "-o", "x.onnx"]), "epochs");
+    assert!(!folder.path().join("x.onnx").exists());
+}
+
+#[test]
+fn signs_and_magnitudes_are_told_apart_and_a_finished_study_is_read() {
+    let folder = workplace();
+    let at = |args: &[&str]| {
+        let mut command = sentei();
+        command.current_dir(folder.path()).args(["analyze", "signs", "--recipe", "quick.toml", "--data", "images"]);
+        command.args(["--epochs", "1", "--retrain-epochs", "1", "--seeds", "2"]).args(args).args(["--json", "--quiet"]);
+        command
+    };
+    let found = json(&mut at(&["--sparsity", "0.8", "-o", "signs"]));
+    assert_eq!((&found["done"], &found["jobs"]), (&serde_json::json!(12), &serde_json::json!(12)));
+    let rows = found["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), 6);
+    assert!(rows.iter().all(|row| row["arm"] == "neither" || row["difference"]["n"] == 2), "{rows:?}");
+    assert!(found["verdicts"][0].as_str().is_some_and(|v| v.contains("2 seeds")), "{found}");
+    assert_eq!(json(&mut at(&["--sparsity", "0.8", "-o", "signs"])), found);
+    let (code, why) = failure(&mut at(&["--sparsity", "0.8,0.8", "-o", "twice"]));
+    assert!(code == 2 && why.contains("twice"), "{why}");
+}

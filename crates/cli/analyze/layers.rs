@@ -92,7 +92,7 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
         table.push(cells.map(Into::into));
     }
     text += &table.markdown();
-    if let Some((count, gap)) = largest_gap(&ranking.blocks, &ranking.drops) {
+    if let Some((count, gap)) = largest_gap(&ranking.blocks, &ranking.drops).filter(|(_, gap)| *gap > 0.0) {
         let chosen = select(&ranking.blocks, &ranking.drops, Selection::LargestGap);
         text += &format!(
             "\nThe largest step in the sorted drops is {} points, after the {count} cheapest: blocks {}.\n\

@@ -212,7 +212,8 @@ fn verdicts(rows: &[Row]) -> Vec<String> {
         let difference = |arm| rows.iter().find(|r| r.arm == arm && r.sparsity == sparsity)?.difference;
         let at = format::percent(sparsity);
         if let (Some(signs), Some(magnitudes)) = (difference(Arm::Signs), difference(Arm::Magnitudes)) {
-            said.push(format!("At {at} sparsity {}", apart(&signs, &magnitudes)));
+            let both = difference(Arm::Both);
+            said.push(format!("At {at} sparsity {}", apart(&signs, &magnitudes, both.as_ref())));
         }
         for (arm, name) in [(Arm::SignIn, "Sign-In"), (Arm::Ham, "HAM")] {
             said.extend(difference(arm).map(|d| format!("At {at} sparsity {}", gain(name, &d))));
@@ -221,16 +222,17 @@ fn verdicts(rows: &[Row]) -> Vec<String> {
     said
 }
 
-fn apart(signs: &MeanInterval, magnitudes: &MeanInterval) -> String {
+fn apart(signs: &MeanInterval, magnitudes: &MeanInterval, both: Option<&MeanInterval>) -> String {
     let gains = |d: &MeanInterval| d.excludes_zero() && d.mean > 0.0;
     let finding = match (gains(signs), gains(magnitudes)) {
         (true, false) => "the signs carry what was learned",
         (false, true) => "the magnitudes carry what was learned",
         (true, true) => "signs and magnitudes both carry part of what was learned",
         (false, false) if signs.n < 2 => "one seed tells nothing",
-        (false, false) => {
-            "neither signs nor magnitudes alone are shown to help: the mask, not the weights, may be all there is"
+        (false, false) if both.is_some_and(gains) => {
+            "neither signs nor magnitudes are shown to help alone, and together they do"
         }
+        (false, false) => "neither signs nor magnitudes, alone or together, are shown to add to what the mask gives",
     };
     format!(
         "{finding}: against fresh weights the learned signs make {} points, the learned magnitudes {} ({} seeds, 95 %).",
@@ -323,6 +325,20 @@ mod tests {
         let said = verdicts(&rows);
         assert!(said.len() == 1 && said[0].contains("the signs carry what was learned: "), "{said:?}");
         assert!(said[0].contains("+5.20 ["), "{said:?}");
+    }
+
+    #[test]
+    fn weights_that_help_only_whole_are_not_put_down_to_the_mask() {
+        let arms = |both: f64| {
+            let of = |seed: u64| {
+                let (swing, noise) = (if seed == 2 { 0.05 } else { -0.04 }, seed as f64 * 0.001);
+                let alone = [(Arm::Neither, 0.5), (Arm::Signs, 0.5 + swing), (Arm::Magnitudes, 0.5 - swing)];
+                alone.into_iter().chain([(Arm::Both, 0.5 + both + noise)]).map(move |(arm, a)| done(arm, seed, a))
+            };
+            verdicts(&rows(&[1, 2, 3].into_iter().flat_map(of).collect::<Vec<_>>())).remove(0)
+        };
+        assert!(arms(0.2).contains("and together they do"), "{}", arms(0.2));
+        assert!(arms(-0.002).contains("what the mask gives"), "{}", arms(-0.002));
     }
 
     #[test]
