@@ -73,6 +73,16 @@ pub fn percent(fraction: f64) -> String {
     format!("{:.1} %", fraction * 100.0)
 }
 
+/// A removed fraction as percent, with as many decimals as it has, at least one: 99.99 % is not 100.0 %.
+pub fn sparsity(fraction: f64) -> String {
+    let percent = fraction * 100.0;
+    let exact = |decimals: &usize| {
+        let scale = 10f64.powi(*decimals as i32);
+        ((percent * scale).round() / scale - percent).abs() < 1e-9
+    };
+    format!("{percent:.0$} %", (1..9).find(exact).unwrap_or(9))
+}
+
 /// A signed change in percentage points, with a true minus sign.
 pub fn points(points: f64) -> String {
     let text = format!("{:.1}", points.abs());
@@ -146,6 +156,12 @@ mod tests {
     fn changes_carry_their_sign() {
         assert_eq!([0.31, -0.31, 0.04].map(points), ["+0.3 points", "−0.3 points", "±0.0 points"]);
         assert_eq!([0.5, 8.134, 31.6].map(times), ["0.50×", "8.13×", "31.6×"]);
+    }
+
+    #[test]
+    fn sparsities_that_differ_look_different() {
+        let texts = [0.0, 0.9, 0.98, 0.975, 0.9995, 0.9999, 2.0 / 3.0].map(sparsity);
+        assert_eq!(texts, ["0.0 %", "90.0 %", "98.0 %", "97.5 %", "99.95 %", "99.99 %", "66.666666667 %"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::format;
 use crate::plot::{Plot, Point, Series};
 use crate::record::{DENSE, SplitScores, SweepJob, SweepResult};
-use crate::stats::{MeanInterval, mean_interval, paired_difference};
+use crate::stats::{MeanInterval, mean_interval, paired_step_difference};
 
 /// Coverage of every interval.
 pub const LEVEL: f64 = 0.95;
@@ -156,8 +156,10 @@ impl<'a> Sweep<'a> {
             let other = base.iter().find(|b| b.job.seed == r.job.seed)?;
             Some((self.value(r, on)?, self.value(other, on)?))
         };
-        let pairs: Vec<(f64, f64)> = self.done(method, sparsity).iter().filter_map(pair).collect();
-        paired_difference(&pairs, LEVEL)
+        let mine = self.done(method, sparsity);
+        let pairs: Vec<(f64, f64)> = mine.iter().filter_map(pair).collect();
+        let samples = mine.iter().filter_map(|r| Some(scores(r, on)?.samples)).min()?;
+        paired_step_difference(&pairs, LEVEL, 1.0 / samples.max(1) as f64)
     }
 
     fn done(&self, method: &str, sparsity: f64) -> Vec<&SweepResult> {
@@ -165,11 +167,7 @@ impl<'a> Sweep<'a> {
     }
 
     fn value(&self, result: &SweepResult, on: On) -> Option<f64> {
-        let scores = match on {
-            On::Validation => &result.val,
-            On::Test => &result.test,
-        };
-        scores.as_ref().map(|scores| self.metric.of(scores))
+        scores(result, on).map(|scores| self.metric.of(scores))
     }
 
     /// Which method to take at each sparsity, judged on validation images alone; one sentence each.
@@ -178,7 +176,7 @@ impl<'a> Sweep<'a> {
     pub fn advice(&self) -> Vec<String> {
         let mut advice = Vec::new();
         for sparsity in self.sparsities() {
-            let at = format::percent(sparsity);
+            let at = format::sparsity(sparsity);
             let cells: Vec<SweepCell> = self.methods().iter().map(|m| self.cell(m, sparsity)).collect();
             let whole = cells.iter().filter(|c| c.done == c.planned);
             let ranked = whole.filter_map(|c| Some((c, c.validation?.mean)));
@@ -248,6 +246,13 @@ impl<'a> Sweep<'a> {
     }
 }
 
+fn scores(result: &SweepResult, on: On) -> Option<&SplitScores> {
+    match on {
+        On::Validation => result.val.as_ref(),
+        On::Test => result.test.as_ref(),
+    }
+}
+
 /// A difference in percentage points with its interval, for example `+1.2 points (0.4 to 2.0)`.
 pub(crate) fn points(difference: &MeanInterval) -> String {
     let interval = difference.low.zip(difference.high);
@@ -271,7 +276,7 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn result(job: SweepJob, val: f64, test: f64) -> SweepResult {
-        let scores = |accuracy| SplitScores { samples: 100, accuracy, balanced_accuracy: accuracy / 2.0, loss: 0.1 };
+        let scores = |accuracy| SplitScores { samples: 10_000, accuracy, balanced_accuracy: accuracy / 2.0, loss: 0.1 };
         SweepResult {
             density: 1.0 - job.sparsity,
             job,
@@ -325,6 +330,14 @@ pub(crate) mod tests {
         let layer = |kept| SweepLayer { name: "w".into(), weights: 9, kept };
         emptied[2].layers = vec![layer(1), layer(0)];
         assert_eq!(sweep(&planned, &emptied).cell("b", 0.9).collapsed, 1);
+    }
+
+    #[test]
+    fn the_same_few_images_more_in_every_seed_are_no_proof() {
+        let (planned, mut results) = example();
+        results.iter_mut().for_each(|r| r.val.iter_mut().for_each(|v| v.samples = 100));
+        let advice = sweep(&planned, &results).advice();
+        assert!(advice[0].contains("`b` is best") && advice[0].contains("includes 0"), "one image each: {advice:?}");
     }
 
     #[test]

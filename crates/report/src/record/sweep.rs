@@ -65,6 +65,24 @@ pub struct SplitScores {
     pub accuracy: f64,
     /// Mean recall of the classes that occur, in `[0, 1]`.
     pub balanced_accuracy: f64,
-    /// Mean cross-entropy.
+    /// Mean cross-entropy; not finite where the logits are not, which JSON can only say as null.
+    #[serde(deserialize_with = "null_is_nan")]
     pub loss: f64,
+}
+
+fn null_is_nan<'de, D: serde::Deserializer<'de>>(from: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or(f64::NAN))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_a_network_that_blew_up_read_back() {
+        let scores = SplitScores { samples: 9, accuracy: 0.5, balanced_accuracy: 0.25, loss: f64::INFINITY };
+        let text = serde_json::to_string(&scores).expect("writes");
+        let back: SplitScores = serde_json::from_str(&text).expect("reads");
+        assert!(back.loss.is_nan() && (back.samples, back.accuracy) == (9, 0.5), "{text}");
+    }
 }

@@ -39,6 +39,11 @@ impl MeanInterval {
 ///
 /// Source: Student 1908, "The probable error of a mean".
 pub fn mean_interval(values: &[f64], level: f64) -> Option<MeanInterval> {
+    with_least_spread(values, level, 0.0)
+}
+
+/// As [`mean_interval`], but the spread is taken to be at least `least`.
+fn with_least_spread(values: &[f64], level: f64, least: f64) -> Option<MeanInterval> {
     if values.is_empty() || values.iter().any(|v| !v.is_finite()) || !(level > 0.0 && level < 1.0) {
         return None;
     }
@@ -47,7 +52,7 @@ pub fn mean_interval(values: &[f64], level: f64) -> Option<MeanInterval> {
     if values.len() == 1 {
         return Some(MeanInterval { mean, low: None, high: None, n: 1, std: None });
     }
-    let std = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt();
+    let std = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (n - 1.0)).sqrt().max(least);
     let half = student_t(level, values.len() - 1) * std / n.sqrt();
     Some(MeanInterval { mean, low: Some(mean - half), high: Some(mean + half), n: values.len(), std: Some(std) })
 }
@@ -57,6 +62,17 @@ pub fn mean_interval(values: &[f64], level: f64) -> Option<MeanInterval> {
 pub fn paired_difference(pairs: &[(f64, f64)], level: f64) -> Option<MeanInterval> {
     let differences: Vec<f64> = pairs.iter().map(|(first, second)| first - second).collect();
     mean_interval(&differences, level)
+}
+
+/// As [`paired_difference`], for numbers that come in steps, such as an accuracy over so many samples.
+///
+/// * `step`: the least by which two such numbers can differ, for example 1 / samples.
+///
+/// Two or three repeats often differ by the very same number of steps, which shows how coarse the numbers are and not that
+/// the difference is sure: the spread is at least that of two numbers, each rounded to a step, `step / √6`.
+pub fn paired_step_difference(pairs: &[(f64, f64)], level: f64, step: f64) -> Option<MeanInterval> {
+    let differences: Vec<f64> = pairs.iter().map(|(first, second)| first - second).collect();
+    with_least_spread(&differences, level, step / 6f64.sqrt())
 }
 
 /// Probability that Student's t with `freedom` degrees of freedom lies within `±t`; the inverse of the quantile.
@@ -127,6 +143,18 @@ mod tests {
         let found = mean_interval(&[0.5], 0.95).unwrap();
         assert_eq!((found.mean, found.low, found.std, found.half()), (0.5, None, None, None));
         assert!(!found.excludes_zero());
+    }
+
+    #[test]
+    fn one_step_more_in_both_of_two_repeats_shows_nothing() {
+        let pairs = [(0.81, 0.80), (0.71, 0.70)];
+        assert!(paired_difference(&pairs, 0.95).unwrap().excludes_zero(), "the trap");
+        let found = paired_step_difference(&pairs, 0.95, 0.01).unwrap();
+        let half = 12.706_204_736 * 0.01 / 12f64.sqrt();
+        assert!(!found.excludes_zero() && (found.half().unwrap() - half).abs() < 1e-9, "{found:?}");
+        assert!((found.mean - 0.01).abs() < 1e-12);
+        let wide = [(0.9, 0.8), (0.6, 0.7)];
+        assert_eq!(paired_step_difference(&wide, 0.95, 0.01), paired_difference(&wide, 0.95));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Tables of a sweep.
 
-use crate::format::{or_unknown, percent, seconds};
+use crate::format::{or_unknown, percent, seconds, sparsity};
 use crate::record::DENSE;
 use crate::stats::MeanInterval;
 use crate::sweep::{On, Sweep, SweepCell, points};
@@ -10,7 +10,7 @@ use crate::table::{Cell, Table, Tone};
 pub fn sweep_matrix(sweep: &Sweep<'_>, on: On) -> Table {
     let sparsities = sweep.sparsities();
     let mut titles = vec!["Method".to_string()];
-    titles.extend(sparsities.iter().map(|s| format!("#{} removed", percent(*s))));
+    titles.extend(sparsities.iter().map(|s| format!("#{} removed", sparsity(*s))));
     let mut table = Table::new(&titles.iter().map(String::as_str).collect::<Vec<_>>());
     let text = |cell: &SweepCell| {
         let mean = if on == On::Test { cell.test } else { cell.validation };
@@ -42,7 +42,7 @@ pub fn sweep_cells(sweep: &Sweep<'_>) -> Table {
         let difference = cell.difference.as_ref().map(|d| Cell::from(points(d)).tone(tone(d)));
         table.push([
             cell.method.as_str().into(),
-            percent(cell.sparsity).into(),
+            sparsity(cell.sparsity).into(),
             format!("{} of {}", cell.done, cell.planned).into(),
             or_unknown(cell.validation, mean_text).into(),
             or_unknown(cell.test, mean_text).into(),
