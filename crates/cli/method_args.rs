@@ -91,21 +91,32 @@ fn one(key: &str, text: &str) -> Result<PruneConfig> {
     parsed.or_else(|e| usage(format!("--{key} `{text}`: {}", e.message()))).context("reading a flag as TOML")
 }
 
-/// Every method with one line, for `--help`.
+/// Every method with one line, for `--help` of verbs that prune one model.
 pub fn help() -> String {
     let blocks = (crate::prune_blocks::METHOD, "remove whole residual blocks that matter least", "Tang et al. 2023");
-    let rows: Vec<_> = methods().iter().map(|m| (m.name, m.about, m.paper)).chain([blocks]).collect();
+    list(Some(blocks))
+        + "\nA method that \"trains\" first starts from trained weights: with `prune` those of MODEL, with `shrink` those of the\n\
+         dense baseline; afterwards it retrains as [prune.retrain] says. One that removes initial weights starts from the\n\
+         weights of MODEL as they are, which should be initial ones (`train --initial FILE` writes them), or with `shrink`\n\
+         from those the baseline started from; it then trains for the whole [train] budget."
+}
+
+/// The same for `sweep`, which knows methods that remove weights.
+pub fn sweep_help() -> String {
+    list(None)
+        + "\nA method that \"trains\" first starts from the dense network of its seed, which all of them share, and then retrains as\n\
+         [prune.retrain] says (--retrain-epochs). One that removes initial weights starts from those of its seed and trains for\n\
+         the whole [train] budget (--epochs). sr-init removes blocks, which no sparsity counts: prune --method sr-init\n\
+         --controls compares it with random blocks, the dense network and the small one trained from scratch."
+}
+
+fn list(more: Option<(&str, &str, &str)>) -> String {
+    let rows: Vec<_> = methods().iter().map(|m| (m.name, m.about, m.paper)).chain(more).collect();
     let width = rows.iter().map(|(name, ..)| name.len()).max().unwrap_or(0);
     let mut text = "Methods:\n".to_string();
     for (name, about, paper) in rows {
         let _ = writeln!(text, "  {name:width$}  {about} ({paper})");
     }
-    text.push_str(
-        "\nA method that \"trains\" first starts from trained weights: with `prune` those of MODEL, with `shrink` those of the\n\
-         dense baseline; afterwards it retrains as [prune.retrain] says. One that removes initial weights starts from the\n\
-         weights of MODEL as they are, which should be initial ones (`train --initial FILE` writes them), or with `shrink`\n\
-         from those the baseline started from; it then trains for the whole [train] budget.",
-    );
     text
 }
 
@@ -163,5 +174,7 @@ mod tests {
             text(MethodArgs { distribution: some("erc"), ..MethodArgs::default() }).contains("--distribution `erc`")
         );
         assert!(help().lines().count() > 20);
+        let rows = |text: &str| text.lines().filter(|l| l.starts_with("  sr-init ")).count();
+        assert_eq!((rows(&help()), rows(&sweep_help())), (1, 0), "a sweep lists what it takes");
     }
 }

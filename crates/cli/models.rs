@@ -33,7 +33,7 @@ pub fn start(model: &str, data: &Dataset, recipe: &DataRecipe, seed: u64, out: O
     let (mut graph, normalise) = if imported {
         let path = Path::new(model);
         if !path.exists() {
-            bail!("--model `{model}` is neither a file nor one of {}", sentei_models::names().join(", "));
+            bail!("model `{model}` is neither a file nor one of {}", sentei_models::names().join(", "));
         }
         let graph = read(path)?;
         let known = Preprocessing::read(&graph.metadata)?;

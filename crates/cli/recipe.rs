@@ -273,6 +273,16 @@ mod tests {
     }
 
     #[test]
+    fn a_recipe_without_its_method_keeps_its_own_retraining() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = folder.path().join("r.toml");
+        std::fs::write(&file, "method = \"lomp\"\n[prune.retrain]\nepochs = 7\n").expect("written");
+        let args = RecipeArgs { recipe: Some(file.display().to_string()), ..RecipeArgs::default() };
+        assert_eq!(args.resolve().expect("valid").prune.retrain.epochs, 0);
+        assert_eq!(args.resolve_without_method().expect("valid").prune.retrain.epochs, 7);
+    }
+
+    #[test]
     fn a_bench_that_could_not_judge_is_refused_before_any_training() {
         for engines in [vec![], vec![EngineName::Ort]] {
             let bench = BenchRecipe { engines, ..BenchRecipe::default() };

@@ -74,11 +74,26 @@ impl Workbench {
         config: &TrainConfig,
         checkpoint: Option<Checkpointing>,
     ) -> Result<Graph> {
+        Ok(self.train_timed(phase, graph, normalise, config, checkpoint)?.0)
+    }
+
+    /// As [`Workbench::train_as`], with the seconds that all epochs took, those before a kill included.
+    ///
+    /// # Errors
+    /// As [`Workbench::train`].
+    pub fn train_timed(
+        &mut self,
+        phase: &str,
+        graph: &Graph,
+        normalise: &Normalise,
+        config: &TrainConfig,
+        checkpoint: Option<Checkpointing>,
+    ) -> Result<(Graph, f64)> {
         let mut net = Net::new(graph, &self.device)?;
         let masks = Masks::default();
         let plan = Plan::new(phase, config, &masks);
-        train(&mut net, plan, &mut self.run(normalise, checkpoint)).context("training")?;
-        Ok(net.to_graph()?)
+        let trained = train(&mut net, plan, &mut self.run(normalise, checkpoint)).context("training")?;
+        Ok((net.to_graph()?, trained.rows.iter().fold(0.0, |sum, row| sum + row.seconds)))
     }
 
     /// The masks that `config` gives for `graph` at once; with `inverted` those of its score turned upside down.

@@ -90,6 +90,9 @@ fn jobs_run_in_any_order_once_and_are_collected_as_far_as_they_are() {
 
     let all = json(&mut sweep(at, &["local", "s", "-j", "2", "--json", "--quiet"]));
     assert_eq!((&all["done"], &all["missing"], &all["failed"]), (&json!(JOBS), &json!([]), &json!([])), "{all}");
+    let dense = all["jobs"][DENSE]["seconds"].as_f64().expect("seconds");
+    let noted = std::fs::read_to_string(at.join("s/parents/seed-0.seconds.txt")).expect("written by another job");
+    assert_eq!(noted.trim().parse().ok(), Some(dense), "the time of the training, not of reading its result");
     for result in all["jobs"].as_array().expect("jobs") {
         let asked = result["job"]["sparsity"].as_f64().expect("sparsity");
         let sum = |key: &str| {
@@ -126,6 +129,15 @@ fn another_plan_or_other_images_are_refused() {
     let (code, text) = failure(&mut plan(at, "t", "1", &["--methods", "magnitud"]));
     assert!(code == 2 && text.contains("magnitud") && text.contains("random-erk"), "{text}");
     assert!(!at.join("t").exists(), "nothing was begun");
+    for (method, why) in [("dense", "no method to compare"), ("sr-init", "prune --method sr-init")] {
+        let (code, text) = failure(&mut sweep(at, &["plan", "--methods", method, "-o", "t"]));
+        assert!(code == 2 && text.contains(why), "{method}: {text}");
+    }
+    let (code, text) = failure(&mut sweep(at, &["plan", "--methods", "magnitude", "--seeds", "2000000000", "-o", "t"]));
+    assert!(code == 2 && text.contains("--seeds") && text.contains("1 to 1000"), "{text}");
+    let (code, text) = failure(&mut plan(at, "t", "1", &["--model", "vgg16", "--size", "3"]));
+    assert!(code == 1 && !text.is_empty(), "{text}");
+    assert!(!at.join("t").exists(), "a network that does not fit leaves no plan behind");
     let (_, text) = failure(&mut sweep(at, &["run", "s", "--index", "5"]));
     assert!(text.contains("jobs 0 to 4"), "{text}");
 
@@ -146,6 +158,7 @@ fn a_job_that_fails_is_named_and_leaves_the_others_alone() {
     assert!(code == 1 && text.contains("3 jobs failed"), "{text}");
     let some = collect(at, "s");
     assert_eq!(some["done"], 2, "{some}");
+    assert!(!at.join("s/parents/seed-0.seconds.txt").exists(), "nobody trained it");
     let failed = some["failed"].as_array().expect("list");
     assert_eq!(failed.iter().map(|f| f["index"].as_u64()).collect::<Vec<_>>(), [Some(0), Some(1), Some(3)]);
     assert!(failed[0]["error"].as_str().is_some_and(|e| e.contains("seed-0.onnx")), "{some}");

@@ -30,6 +30,15 @@ use crate::files;
 
 const PLAN: &str = "plan.json";
 
+/// Most seeds of one study; more is a slip of the keyboard, and its list of jobs would not fit into memory.
+const MOST_SEEDS: u64 = 1000;
+
+/// A number of seeds on the command line.
+pub fn number_of_seeds(text: &str) -> Result<u64, String> {
+    let found = text.parse().ok().filter(|n| (1..=MOST_SEEDS).contains(n));
+    found.ok_or_else(|| format!("expected a whole number from 1 to {MOST_SEEDS}"))
+}
+
 /// A folder of numbered jobs.
 #[derive(Debug)]
 pub struct JobFolder {

@@ -85,11 +85,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "jobs": results,
     });
     let dir = args.output.unwrap_or(args.folder);
-    let plots = if results.is_empty() { Vec::new() } else { vec![("accuracy", sweep.plot())] };
+    let plot = sweep.plot();
+    let plots = if plot.series.is_empty() { Vec::new() } else { vec![("accuracy", plot)] };
+    let drawn = if plots.is_empty() { "" } else { ", accuracy.svg" };
     Study::write(&dir, &page, &report, &plots)?;
     files::write_atomic(&dir.join("jobs.csv"), sweep_csv(&results).as_bytes())?;
     out.say(page);
-    out.note(format!("written to {}: report.md, report.json, jobs.csv, accuracy.svg", dir.display()));
+    out.note(format!("written to {}: report.md, report.json, jobs.csv{drawn}", dir.display()));
     out.object(&report);
     Ok(())
 }
@@ -111,7 +113,7 @@ impl Open {
         let mut open = Open { missing: Vec::new(), failed: Vec::new(), lines: Vec::new() };
         for index in folder.pending() {
             let SweepJob { method, sparsity, seed } = &plan.jobs[index];
-            let name = format!("job {index} ({method} at {}, seed {seed})", format::percent(*sparsity));
+            let name = format!("job {index} ({method} at {}, seed {seed})", format::sparsity(*sparsity));
             match folder.failure(index) {
                 Some(why) => {
                     open.lines.push(format!("{name} failed: {}", why.replace('\n', " ")));
@@ -133,7 +135,7 @@ fn page(plan: &SweepPlan, sweep: &Sweep<'_>, open: &Open) -> String {
     let mut page = format!(
         "# Sweep of {} on {}\n\n{} of {} jobs are done. Numbers are means over seeds with 95 % intervals (Student's t; with two \
          seeds they are wide), and finished of planned seeds. In the plot a bar without a cap goes on beyond the edge. Dense training \
-         takes {} epochs.\n",
+         takes {} epochs; epochs of a method count those of the dense network that it starts from, its time does not.\n",
         recipe.model,
         recipe.data.source,
         sweep.results.len(),
@@ -145,10 +147,17 @@ fn page(plan: &SweepPlan, sweep: &Sweep<'_>, open: &Open) -> String {
     }
     page += "\n## Which to take, by validation images alone\n\n";
     sweep.advice().iter().for_each(|line| page += &format!("- {line}\n"));
+    if sweep.methods().len() > 2 {
+        page += "\nEach interval is of one comparison alone. The best of many is partly the luckiest of many: of twenty equal methods one \
+                 is expected to have an interval that excludes 0.\n";
+    }
     page += &format!("\n## Every cell\n\n{}", tables::sweep_cells(sweep).markdown());
     page += "\n## Methods\n\n";
     for method in sweep.methods().iter().filter_map(|name| method(name)) {
         page += &format!("- `{}`: {} ({})\n", method.name, method.about, method.paper);
+    }
+    if let Some(doubt) = plan.doubt() {
+        page += &format!("\nNote: {doubt}.\n");
     }
     if !open.lines.is_empty() {
         page += &format!("\n## Not finished ({})\n\n", open.lines.len());

@@ -49,7 +49,8 @@ pub fn run(args: Args) -> Result<()> {
     let path = std::path::absolute(&args.folder)?;
     let mount = args.mount.clone().or_else(|| path.parent().map(Path::to_path_buf)).unwrap_or_else(|| "/".into());
     let source = Path::new(&plan.recipe.data.source);
-    for (what, path) in [("the sweep", path.as_path()), ("the images of the plan", source)] {
+    let split = plan.recipe.data.split_file.as_deref().map(|file| ("the split file of the plan", file));
+    for (what, path) in [("the sweep", path.as_path()), ("the images of the plan", source)].into_iter().chain(split) {
         if path != Path::new(EMBEDDED) && !path.starts_with(&mount) {
             return usage(format!(
                 "{what} at {} would not be in the pods: the volume is mounted at {} (choose with --mount)",

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::data_args::EMBEDDED;
 use crate::exit::usage;
-use crate::jobs::JobFolder;
+use crate::jobs::{JobFolder, number_of_seeds};
 use crate::models;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -26,7 +26,7 @@ const SCHEMA: u32 = 1;
 
 /// Plans a sweep.
 #[derive(clap::Args)]
-#[command(after_long_help = crate::method_args::help())]
+#[command(after_long_help = crate::method_args::sweep_help())]
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
@@ -42,7 +42,7 @@ pub struct Args {
     #[arg(long)]
     allow_collapse: bool,
     /// Number of seeds: the recipe's and the ones after it
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = number_of_seeds)]
     seeds: u64,
     /// Epochs of retraining (per round, or in all for a cubic ramp) of methods that start from the trained network
     #[arg(long, value_name = "N")]
@@ -78,6 +78,16 @@ impl SweepPlan {
         Ok(plan)
     }
 
+    /// What makes a method of the plan other than its paper means it, if anything does.
+    pub fn doubt(&self) -> Option<String> {
+        let has_lomp = self.jobs.iter().any(|job| job.method == "lomp");
+        (has_lomp && self.recipe.train.l1 == 0.0).then(|| {
+            "`lomp` cuts a network trained with L1, and this recipe trains without ([train] l1 = 0): here it is one global cut of \
+             an ordinary network, not retrained"
+                .into()
+        })
+    }
+
     /// The recipe of one job: its seed stands wherever a seed stands.
     pub fn recipe_of(&self, job: &SweepJob) -> Recipe {
         let mut recipe = self.recipe.clone();
@@ -96,6 +106,11 @@ pub fn config(recipe: &Recipe, job: &SweepJob) -> Result<Option<PruneConfig>> {
         return Ok(None);
     }
     let Some(method) = method(&job.method) else {
+        if job.method == crate::prune_blocks::METHOD {
+            return usage(
+                "a sweep compares methods at sparsities, and sr-init removes whole blocks: prune --method sr-init --controls",
+            );
+        }
         return usage(format!("method `{}` is unknown; there is: {}", job.method, names()));
     };
     let base = PruneConfig { sparsity: Some(job.sparsity), ..recipe.prune.clone() };
@@ -123,12 +138,18 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         // Workers may have another current folder.
         *file = std::path::absolute(&*file).with_context(|| format!("finding {}", file.display()))?;
     }
+    if recipe.prune.error_budget_points.is_some() {
+        return usage(
+            "the recipe's `error_budget_points` undoes prunings that lose much, so that networks would not have the sparsity \
+             that they are compared at: remove it from [prune] for a sweep",
+        );
+    }
     let jobs = jobs(&args, &recipe)?;
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
     let plan = SweepPlan { schema: SCHEMA, data: bench.data.manifest_sha256(), recipe: bench.recipe.clone(), jobs };
-    let folder = JobFolder::open_or_create(&args.output, &plan)?;
-
+    // A network that does not fit the images must not leave a plan behind that refuses the next try.
     let model = models::start(&plan.recipe.model, &bench.data, &plan.recipe.data, plan.recipe.seed, out)?;
+    let folder = JobFolder::open_or_create(&args.output, &plan)?;
     let epoch = bench.estimate(&model.graph, 1)?;
     let (table, total) = costs(&plan, epoch)?;
     out.say(table.plain());
@@ -143,6 +164,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         out.note(
             "fewer than 3 seeds: intervals will be very wide (two values) or absent (one); --seeds 3 says far more",
         );
+    }
+    if let Some(doubt) = plan.doubt() {
+        out.note(format!("note: {doubt}"));
     }
     if plan.recipe.data.source != EMBEDDED {
         out.note(format!("every worker needs the images at {}", plan.recipe.data.source));
@@ -160,9 +184,6 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 
 /// The dense networks first, since others wait for them; then seed by seed, so that what is done early is a whole table.
 fn jobs(args: &Args, recipe: &Recipe) -> Result<Vec<SweepJob>> {
-    if args.seeds == 0 {
-        return usage("--seeds expects at least 1, found 0");
-    }
     if let Some(bad) = args.sparsities.iter().find(|s| !(**s > 0.0 && **s < 1.0)) {
         return usage(format!("--sparsities expects numbers in (0, 1), found {bad}"));
     }
@@ -175,6 +196,12 @@ fn jobs(args: &Args, recipe: &Recipe) -> Result<Vec<SweepJob>> {
         }
         names
     });
+    if names.is_empty() {
+        return usage(format!(
+            "--methods names no method to compare with the dense network; there is: {}",
+            self::names()
+        ));
+    }
     let mut sparsities = args.sparsities.clone();
     sparsities.sort_by(f64::total_cmp);
     sparsities.dedup();

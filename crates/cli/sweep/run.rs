@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use sentei_data::Split;
 use sentei_graph::Graph;
 use sentei_prune::{Checkpointing, Masks, prunable_layers};
+use sentei_report::format;
 use sentei_report::record::{SplitScores, SweepJob, SweepLayer, SweepResult};
 use serde_json::json;
 
@@ -39,7 +40,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let SweepJob { method, sparsity, seed } = &result.job;
     let state = if ran == Ran::Now { "done" } else { "was done before, nothing to do" };
-    out.say(format!("job {}: {method} at {:.1} %, seed {seed}: {state}", args.index, sparsity * 100.0));
+    out.say(format!("job {}: {method} at {}, seed {seed}: {state}", args.index, format::sparsity(*sparsity)));
     out.object(&json!({ "index": args.index, "ran": ran == Ran::Now, "result": result }));
     Ok(())
 }
@@ -65,7 +66,8 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
             let graph = trained(&mut bench)?;
             let masks = Masks::dense(&prunable_layers(&graph, bench.recipe.prune.prunable_set()));
             let epochs = bench.recipe.train.epochs;
-            let seconds = started.elapsed().as_secs_f64();
+            // Another job may have trained it.
+            let seconds = parents::seconds(folder, job.seed).unwrap_or_else(|| started.elapsed().as_secs_f64());
             judged(&mut bench, job, &model, &graph, &masks, Cost { epochs, parent_epochs: 0, seconds })
         }
         Some(config) => {

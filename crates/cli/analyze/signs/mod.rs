@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::at_least_one;
 use crate::exit::usage;
-use crate::jobs::JobFolder;
+use crate::jobs::{JobFolder, number_of_seeds};
 use crate::models;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -32,7 +32,7 @@ pub struct Args {
     #[arg(long, value_name = "S", num_args = 1.., value_delimiter = ',', default_values_t = [0.9])]
     sparsity: Vec<f64>,
     /// Number of seeds: the recipe's and the ones after it
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number_of_seeds)]
     seeds: u64,
     /// Method whose mask and weights are taken apart
     #[arg(long, value_name = "M", default_value = "magnitude", conflicts_with = "sign_in")]
@@ -169,9 +169,6 @@ fn recipe(args: &Args) -> Result<Recipe> {
     // A network counted twice would make every interval narrower than it is.
     if let Some((_, twice)) = args.sparsity.iter().enumerate().find(|(i, s)| args.sparsity[..*i].contains(s)) {
         return usage(format!("--sparsity names {twice} twice"));
-    }
-    if args.seeds == 0 {
-        return usage("--seeds expects at least 1, found 0");
     }
     if method(&args.mask).is_none() {
         let known: Vec<&str> = methods().iter().map(|m| m.name).collect();
