@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use sentei_prune::PruneOutcome;
 use sentei_prune::config::{PruneConfig, Start};
+use sentei_prune::schedule::Schedule;
 use sentei_prune::score::ScoreConfig;
 use sentei_report::format;
 use sentei_report::table::Table;
@@ -98,6 +99,10 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         return usage("how much to keep? give --density or --sparsity, or a --recipe that says it");
     } else if recipe.prune.distribution.takes_a_target() {
         recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
+    }
+    if args.no_retrain {
+        // One cut is all that is done, whatever schedule the recipe has for its training.
+        recipe.prune.schedule = Schedule::OneShot;
     }
     if args.no_retrain && args.recipe.seed.is_some() && recipe.prune.score != ScoreConfig::Random {
         return usage("--seed: without retraining only a random choice draws anything");
