@@ -99,13 +99,15 @@ pub fn announce(
     normalise: &Normalise,
     how: &SrInit,
     which: Which,
+    more: f64,
     out: Output,
 ) -> Result<()> {
     if out.quiet {
         return Ok(());
     }
     let device = bench.device.clone();
-    let time = sr_init::estimate(graph, how, which, &device, &mut bench.run(normalise, None)).context("timing")?;
+    let time =
+        sr_init::estimate(graph, how, which, more, &device, &mut bench.run(normalise, None)).context("timing")?;
     out.note(format!(
         "ranking blocks ({}, {} draws each, {}): about {} on this machine",
         how.mode.name(),
@@ -170,6 +172,10 @@ pub struct Left {
     pub params: u64,
     /// Multiply-adds left, per sample.
     pub macs: u64,
+    /// Metric right after the removal, before any fine-tuning, once it is measured.
+    pub metric: Option<f64>,
+    /// The same for as many blocks drawn at random, one per draw.
+    pub random: Vec<f64>,
 }
 
 /// One row for each number of removed blocks, from none to every candidate.
@@ -190,7 +196,13 @@ pub fn cheapest(graph: &Graph, ranking: &Ranking) -> Result<Vec<Left>> {
             });
             outer.map(of).sum::<u64>()
         };
-        Left { params: params - gone(|b| b.parameters), macs: macs - gone(|b| b.macs), removed }
+        Left {
+            params: params - gone(|b| b.parameters),
+            macs: macs - gone(|b| b.macs),
+            removed,
+            metric: None,
+            random: Vec::new(),
+        }
     };
     Ok((0..=candidates).map(row).collect())
 }

@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use sentei_prune::sr_init::{Ranking, Selection, SrInit, Which, cheapest_first, largest_gap, rank, select};
+use sentei_prune::sr_init::{
+    Ranking, Selection, SrInit, Which, cheapest_first, largest_gap, random_blocks, rank, select, without,
+};
 use sentei_report::format;
 use sentei_report::plot::{Mark, Plot, Point, Series};
 use sentei_report::table::Table;
@@ -25,6 +27,9 @@ pub struct Args {
     input: PathBuf,
     #[command(flatten)]
     rank: RankArgs,
+    /// Sets of as many blocks drawn at random to set beside the cheapest ones, before any fine-tuning
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    random_sets: usize,
     #[command(flatten)]
     recipe: RecipeArgs,
     /// Folder for report.md, report.json and the plots
@@ -42,11 +47,15 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let how = args.rank.settings(&bench.data, &bench.recipe.data, bench.recipe.seed)?;
-    blocks::announce(&mut bench, &start.graph, &start.normalise, &how, Which::All, out)?;
+    let candidates = sentei_graph::blocks::blocks(&start.graph)?.iter().filter(|b| b.is_candidate()).count();
+    // The networks with blocks removed are half the whole one on average.
+    let passes = (1 + args.random_sets) as f64 * candidates as f64 / 2.0;
+    blocks::announce(&mut bench, &start.graph, &start.normalise, &how, Which::All, passes, out)?;
     let device = bench.device.clone();
     let ranking = rank(&start.graph, &how, Which::All, &device, &mut bench.run(&start.normalise, None))
         .context("ranking blocks")?;
-    let left = blocks::cheapest(&start.graph, &ranking)?;
+    let mut left = blocks::cheapest(&start.graph, &ranking)?;
+    measure(&mut left, &args, &start, &how, &ranking, &mut bench)?;
     let text = report(&args, &how, &ranking, &left);
     out.say(&text);
     let mut json = blocks::to_json(&ranking, &how);
@@ -57,10 +66,38 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }));
     if let Some(dir) = &args.output {
         let page = format!("# Blocks of {}\n\n{text}", args.input.display());
-        Study::write(dir, &page, &json, &[("drops", by_block(&how, &ranking)), ("sorted", sorted(&how, &ranking))])?;
+        let plots = [
+            ("drops", by_block(&how, &ranking)),
+            ("sorted", sorted(&how, &ranking)),
+            ("removed", removed(&how, &ranking, &left)),
+        ];
+        Study::write(dir, &page, &json, &plots)?;
         out.note(format!("written to {}", dir.display()));
     }
     out.object(&json);
+    Ok(())
+}
+
+/// What is left of the metric right after each removal, and after random ones of the same size.
+fn measure(
+    left: &mut [Left],
+    args: &Args,
+    start: &models::Start,
+    how: &SrInit,
+    ranking: &Ranking,
+    bench: &mut Workbench,
+) -> Result<()> {
+    let random =
+        |count: usize| (0..args.random_sets).map(move |draw| random_blocks(&ranking.blocks, count, how.seed, draw));
+    let sets: Vec<Vec<usize>> =
+        left.iter().flat_map(|row| [row.removed.clone()].into_iter().chain(random(row.removed.len()))).collect();
+    let device = bench.device.clone();
+    let metrics = without(&start.graph, &sets, how, &device, &mut bench.run(&start.normalise, None))
+        .context("measuring what is left")?;
+    for (row, found) in left.iter_mut().zip(metrics.chunks_exact(1 + args.random_sets)) {
+        row.metric = Some(found[0]);
+        row.random = found[1..].to_vec();
+    }
     Ok(())
 }
 
@@ -76,8 +113,15 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
         ranking.samples,
     );
     text += &blocks::table(ranking).markdown();
-    text += "\nRemoving the cheapest blocks leaves, before any fine-tuning:\n\n";
-    let mut table = Table::new(&["#Removed", "Blocks", "#Parameters", "#Cut", "#MACs", "#Cut"]);
+    text += &format!(
+        "\nRemoving the cheapest blocks leaves, before any fine-tuning ({} on the same images; beside it the mean of {} \
+         random sets of as many blocks). Blocks that are cheap one by one can be dear together:\n\n",
+        how.metric.name(),
+        args.random_sets,
+    );
+    let metric = format!("#{}", how.metric.name());
+    let mut table =
+        Table::new(&["#Removed", "Blocks", "#Parameters", "#Cut", "#MACs", "#Cut", &metric, "#Random sets"]);
     let whole = &left[0];
     for row in left {
         let cut = |now: u64, before: u64| format::percent(1.0 - now as f64 / before.max(1) as f64);
@@ -88,6 +132,8 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
             cut(row.params, whole.params),
             row.macs.to_string(),
             cut(row.macs, whole.macs),
+            format::or_unknown(row.metric, format::percent),
+            format::or_unknown(mean(&row.random), format::percent),
         ];
         table.push(cells.map(Into::into));
     }
@@ -105,6 +151,32 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
         );
     }
     text
+}
+
+fn mean(values: &[f64]) -> Option<f64> {
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
+}
+
+fn removed(how: &SrInit, ranking: &Ranking, left: &[Left]) -> Plot {
+    let cheapest = |row: &Left| Some(Point::new(row.removed.len() as f64, row.metric?));
+    let random = |row: &Left| {
+        let bound = |of: fn(f64, f64) -> f64| row.random.iter().copied().reduce(of);
+        let (low, high) = (bound(f64::min), bound(f64::max));
+        Some(Point { x: row.removed.len() as f64, y: mean(&row.random)?, low, high })
+    };
+    let series = |name: &str, points: Vec<Point>| Series { name: name.into(), points, line: true };
+    let all = [
+        series("cheapest first", left.iter().filter_map(cheapest).collect()),
+        series("random sets: mean, lowest and highest", left.iter().filter_map(random).collect()),
+    ];
+    Plot {
+        title: format!("Removed together, not fine-tuned ({} validation images)", ranking.samples),
+        x_label: "number of blocks removed".into(),
+        y_label: how.metric.name().into(),
+        y_percent: true,
+        series: all.into_iter().filter(|s| !s.points.is_empty()).collect(),
+        ..Plot::default()
+    }
 }
 
 fn by_block(how: &SrInit, ranking: &Ranking) -> Plot {

@@ -226,7 +226,7 @@ fn choose(bench: &mut Workbench, start: &models::Start, args: &BlockArgs, out: O
         return Ok(Chosen { numbers: numbers.clone(), how, ranking: None, removals: Vec::new() });
     }
     let until = args.selection()?;
-    ranking::announce(bench, &start.graph, &start.normalise, &how, Which::Candidates, out)?;
+    ranking::announce(bench, &start.graph, &start.normalise, &how, Which::Candidates, 0.0, out)?;
     let device = bench.device.clone();
     let mut run = bench.run(&start.normalise, None);
     if args.greedy {

@@ -16,12 +16,15 @@ use crate::{Net, PruneError};
 
 /// How long [`super::rank`] takes here, from one timed batch and the share of the network that each draw runs.
 ///
+/// * `more`: passes of the whole network over the images to rank on that are made besides.
+///
 /// # Errors
 /// As [`super::rank`].
 pub fn estimate(
     graph: &Graph,
     how: &SrInit,
     which: Which,
+    more: f64,
     device: &Device,
     run: &mut Run,
 ) -> Result<Duration, TrainError> {
@@ -46,7 +49,7 @@ pub fn estimate(
     }
     let suffix = |block: &Block| suffix_share(&net, block);
     let passes = |of: &[usize]| 1.0 + how.repeats as f64 * of.iter().map(|b| suffix(&all[*b])).sum::<f64>();
-    let mut image_passes = images.subset.len() as f64 * passes(&numbers);
+    let mut image_passes = images.subset.len() as f64 * (passes(&numbers) + more);
     if images.subset.len() < images.all.len() {
         let mean = (passes(&numbers) - 1.0) / numbers.len().max(1) as f64;
         image_passes += images.all.len() as f64 * (1.0 + mean * how.rerank.min(numbers.len()) as f64);

@@ -11,6 +11,7 @@ mod drops;
 mod fresh;
 mod greedy;
 mod metric;
+mod removed;
 mod select;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,7 @@ pub use drops::{BlockDrop, Ranking, Which, rank};
 pub use fresh::fresh_graph;
 pub use greedy::{Greedy, Removal, greedy};
 pub use metric::Metric;
+pub use removed::without;
 pub use select::{Selection, cheapest_first, largest_gap, random_blocks, select};
 
 /// How the worth of blocks is measured.
