@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
 use sentei_prune::ablation::Inverted;
@@ -46,6 +46,21 @@ impl Workbench {
         let device = sentei_prune::device(&recipe.device)?;
         let data = data_args::open(&recipe.data)?;
         Ok(Workbench { recipe, data, progress, device, stop: Stop::never() })
+    }
+
+    /// Refuses images other than those that a study was planned with.
+    ///
+    /// * `planned`: their hash in the plan.
+    ///
+    /// # Errors
+    /// When they are others.
+    pub fn check_images(&self, planned: &str) -> Result<()> {
+        let found = self.data.manifest_sha256();
+        if found != planned {
+            let source = &self.recipe.data.source;
+            bail!("the images at {source} are not those of the plan: their hash is {found}, the plan says {planned}");
+        }
+        Ok(())
     }
 
     /// What the calls into `prune` work with.

@@ -50,14 +50,7 @@ fn one(folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Swe
     let job = plan.jobs[index].clone();
     let config = config(&plan.recipe, &job)?;
     let mut bench = Workbench::open(plan.recipe_of(&job), Progress::shown(out))?;
-    let found = bench.data.manifest_sha256();
-    if found != plan.data {
-        bail!(
-            "the images at {} are not those of the plan: their hash is {found}, the plan says {}",
-            plan.recipe.data.source,
-            plan.data
-        );
-    }
+    bench.check_images(&plan.data)?;
     let model = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, job.seed, out)?;
     let trained = |bench: &mut Workbench| parents::dense(folder, bench, &model, job.seed, out);
     match config {

@@ -13,7 +13,7 @@ use sentei_prune::survivors::{Survivors, survivors};
 use sentei_prune::{Checkpointing, Device, Masks, Net, prunable_layers};
 use serde::{Deserialize, Serialize};
 
-use super::plan::{CONTROL, DENSE, InitPlan, Job, Variant, check_data};
+use super::plan::{CONTROL, DENSE, InitPlan, Job, Variant};
 use crate::jobs::JobFolder;
 use crate::models::{self, Start};
 use crate::output::Output;
@@ -51,7 +51,7 @@ pub struct Arm {
 pub fn run(plan: &InitPlan, folder: &JobFolder, index: usize, work: &Path, out: Output) -> Result<Arm> {
     let job = plan.jobs.get(index).context("no such job")?;
     let mut bench = Workbench::open(plan.recipe_of(job), Progress::shown(out))?;
-    check_data(plan, &bench.data.manifest_sha256())?;
+    bench.check_images(&plan.data)?;
     let recipe = &bench.recipe;
     let start = models::start(&recipe.model, &bench.data, &recipe.data, job.seed, out)?;
     let started = Instant::now();

@@ -15,7 +15,7 @@ use sentei_prune::config::SelectBy;
 use sentei_report::format;
 
 use crate::bench::at_least_one;
-use crate::jobs::JobFolder;
+use crate::jobs::{JobFolder, number_of_seeds};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::{RecipeArgs, TrainArgs};
@@ -44,8 +44,8 @@ pub struct Args {
     #[arg(long, value_name = "S", default_value_t = 0.95)]
     sparsity: f64,
     /// Seeds, from --seed on: each gives initial weights, masks, shuffles and data order to all arms alike
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one)]
-    seeds: usize,
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = number_of_seeds)]
+    seeds: u64,
     /// Least density of a layer where weights are ranked over the whole network; 0 lets layers collapse, as in the papers
     #[arg(long, value_name = "D", default_value_t = 0.0)]
     floor: f64,
@@ -79,7 +79,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let wish = Wish {
         methods: &args.methods,
         variants: &args.variants,
-        seeds: args.seeds as u64,
+        seeds: args.seeds,
         sparsity: args.sparsity,
         floor: args.floor,
         fine_tune_epochs,

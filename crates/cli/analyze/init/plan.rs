@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::ValueEnum;
 use sentei_prune::config::{PruneConfig, Start};
 use sentei_prune::distribution::{Collapse, Distribution};
@@ -182,18 +182,6 @@ fn initial(name: &str) -> Result<&'static Method> {
             usage(format!("--methods: `{name}` is not a mask at initialisation and nothing else; there are {names}"))
         }
     }
-}
-
-/// Refuses images that are not those of the plan.
-pub fn check_data(plan: &InitPlan, found: &str) -> Result<()> {
-    if found != plan.data {
-        bail!(
-            "the images at {} are not those of the plan: their hash is {found}, the plan says {}",
-            plan.recipe.data.source,
-            plan.data
-        );
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::at_least_one;
 use crate::exit::usage;
-use crate::jobs::JobFolder;
+use crate::jobs::{JobFolder, number_of_seeds};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeArgs, TrainArgs};
@@ -46,8 +46,8 @@ pub struct Args {
     #[arg(long, value_name = "LAMBDA", help_heading = "Training")]
     compare_l1: Option<f64>,
     /// Trainings of each kind, with seeds counted up from --seed
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one, help_heading = "Training")]
-    seeds: usize,
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = number_of_seeds, help_heading = "Training")]
+    seeds: u64,
     /// Lanczos steps per probe, one Hessian-vector product each
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
     steps: usize,
@@ -189,7 +189,7 @@ impl Args {
         let of_seed = |seed: u64| {
             kinds.iter().map(move |(kind, train)| job(kind, seed, Some(TrainConfig { seed, ..train.clone() })))
         };
-        Ok(recipe.seeds(self.seeds as u64)?.flat_map(of_seed).collect())
+        Ok(recipe.seeds(self.seeds)?.flat_map(of_seed).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sentei_data::derive_seed;
 use sentei_graph::Graph;
 use sentei_prune::ablation::reinitialise;
@@ -12,10 +12,10 @@ use sentei_prune::{Checkpointing, Masks, SignRow, prunable_layers, recombine};
 use serde::{Deserialize, Serialize};
 
 use super::{Arm, Job, Plan};
-use crate::files;
 use crate::jobs::JobFolder;
 use crate::models::{self, Start};
 use crate::output::Output;
+use crate::parents;
 use crate::progress::Progress;
 use crate::training::{self, Workbench};
 
@@ -43,10 +43,7 @@ fn one(folder: &JobFolder, plan: &Plan, job: Job, work: &Path, out: Output) -> R
     let mut recipe = plan.recipe.clone();
     (recipe.seed, recipe.train.seed) = (job.seed, job.seed);
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
-    let found = bench.data.manifest_sha256();
-    if found != plan.data {
-        bail!("the images at {} changed: their hash is {found}, the plan says {}", plan.recipe.data.source, plan.data);
-    }
+    bench.check_images(&plan.data)?;
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, job.seed, out)?;
     let checkpoint = Some(Checkpointing { path: work.join("checkpoint.safetensors"), resume: true });
     let (graph, masks, signs) = match job.arm {
@@ -109,36 +106,16 @@ fn learned(
     let Job { seed, sparsity, .. } = job;
     let config = configured(bench, &plan.mask, sparsity)?;
     let name = format!("{}-{sparsity}-seed-{seed}", plan.mask);
-    parent(folder, &name, out, |checkpoint| {
+    parents::made(folder, &name, &name, out, |checkpoint| {
         let dense = match config.start {
             sentei_prune::config::Start::Fresh => None,
-            sentei_prune::config::Start::Trained => Some(parent(folder, &format!("dense-seed-{seed}"), out, |own| {
-                bench.train(&start.graph, &start.normalise, Some(own))
-            })?),
+            sentei_prune::config::Start::Trained => {
+                let name = format!("dense-seed-{seed}");
+                let train = |own| bench.train(&start.graph, &start.normalise, Some(own));
+                Some(parents::made(folder, &name, &name, out, train)?)
+            }
         };
         let outcome = bench.prune_from(&start.graph, dense.as_ref(), &start.normalise, &config, Some(checkpoint))?;
         Ok(outcome.graph)
     })
-}
-
-/// The network of that name: made once under its lock, always read back from its file.
-fn parent(
-    folder: &JobFolder,
-    name: &str,
-    out: Output,
-    make: impl FnOnce(Checkpointing) -> Result<Graph>,
-) -> Result<Graph> {
-    let parents = folder.path().join("parents");
-    let file = parents.join(format!("{name}.onnx"));
-    if !file.exists() {
-        std::fs::create_dir_all(&parents).with_context(|| format!("making {}", parents.display()))?;
-        let _mine = folder.lock(name, || out.note(format!("{name} is being made by another job; waiting")))?;
-        if !file.exists() {
-            let path = parents.join(format!("{name}.checkpoint.safetensors"));
-            let graph = make(Checkpointing { path: path.clone(), resume: true })?;
-            files::write_atomic(&file, &models::to_onnx(&graph)?)?;
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    Ok(sentei_graph::passes::for_training(models::read(&file)?)?.graph)
 }
