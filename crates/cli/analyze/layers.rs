@@ -90,7 +90,7 @@ fn measure(
     let random =
         |count: usize| (0..args.random_sets).map(move |draw| random_blocks(&ranking.blocks, count, how.seed, draw));
     let sets: Vec<Vec<usize>> =
-        left.iter().flat_map(|row| [row.removed.clone()].into_iter().chain(random(row.removed.len()))).collect();
+        left.iter().flat_map(|row| std::iter::once(row.removed.clone()).chain(random(row.removed.len()))).collect();
     let device = bench.device.clone();
     let metrics = without(&start.graph, &sets, how, &device, &mut bench.run(&start.normalise, None))
         .context("measuring what is left")?;
@@ -172,7 +172,7 @@ fn removed(how: &SrInit, ranking: &Ranking, left: &[Left]) -> Plot {
     Plot {
         title: format!("Removed together, not fine-tuned ({} validation images)", ranking.samples),
         x_label: "number of blocks removed".into(),
-        y_label: how.metric.name().into(),
+        y_label: how.metric.name(),
         y_percent: true,
         series: all.into_iter().filter(|s| !s.points.is_empty()).collect(),
         ..Plot::default()
