@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use sentei_prune::SignRow;
 use sentei_report::format;
 use sentei_report::plot::{Plot, Point, Series};
-use sentei_report::stats::{MeanInterval, mean_interval, paired_difference};
+use sentei_report::stats::{MeanInterval, mean_interval, paired_step_difference};
 use sentei_report::table::Table;
 use serde::Serialize;
 use serde_json::json;
@@ -43,7 +43,9 @@ struct LayerRow {
 }
 
 /// Collects the folder, prints the table and writes the report beside it.
-pub fn run(folder: &JobFolder, plan: &Plan, out: Output) -> Result<()> {
+///
+/// * `samples`: number of validation images.
+pub fn run(folder: &JobFolder, plan: &Plan, samples: usize, out: Output) -> Result<()> {
     let mut done: Vec<(Job, Done)> = Vec::new();
     for (index, job) in plan.jobs.iter().enumerate() {
         done.extend(folder.result(index)?.map(|result| (*job, result)));
@@ -51,7 +53,7 @@ pub fn run(folder: &JobFolder, plan: &Plan, out: Output) -> Result<()> {
     if done.is_empty() {
         bail!("no job of {} is done", folder.path().display());
     }
-    let rows = rows(&done);
+    let rows = rows(&done, samples);
     let layers = layer_rows(&done);
     let verdicts = verdicts(&rows);
     let state = format!("{} of {} networks done", done.len(), plan.jobs.len());
@@ -123,7 +125,8 @@ fn arms(done: &[(Job, Done)]) -> Vec<Arm> {
     found
 }
 
-fn rows(done: &[(Job, Done)]) -> Vec<Row> {
+fn rows(done: &[(Job, Done)], samples: usize) -> Vec<Row> {
+    let step = 1.0 / samples.max(1) as f64;
     let mut rows = Vec::new();
     for sparsity in sparsities(done) {
         let reference = if arms(done).contains(&Arm::Plain) { Arm::Plain } else { Arm::Neither };
@@ -134,7 +137,7 @@ fn rows(done: &[(Job, Done)]) -> Vec<Row> {
             let Some(accuracy) = mean_interval(&accuracies, LEVEL) else { continue };
             let pair = |(seed, d): &(u64, &Done)| Some((d.accuracy, base.iter().find(|(s, _)| s == seed)?.1.accuracy));
             let pairs: Vec<(f64, f64)> = mine.iter().filter_map(pair).collect();
-            let difference = if arm == reference { None } else { paired_difference(&pairs, LEVEL) };
+            let difference = if arm == reference { None } else { paired_step_difference(&pairs, LEVEL, step) };
             let seeds = mine.iter().map(|(seed, _)| *seed).collect();
             rows.push(Row { arm, about: arm.about(), sparsity, seeds, accuracies, accuracy, difference });
         }
@@ -303,6 +306,9 @@ fn flips_plot(done: &[(Job, Done)], sparsity: f64) -> Option<Plot> {
 mod tests {
     use super::*;
 
+    /// Validation images, so many that accuracies are not coarse.
+    const MANY: usize = 1_000_000;
+
     fn done(arm: Arm, seed: u64, accuracy: f64) -> (Job, Done) {
         (Job { arm, sparsity: 0.9, seed }, Done { accuracy, density: 0.1, signs: Vec::new() })
     }
@@ -318,7 +324,7 @@ mod tests {
         }
         // A seed that only one arm has done yet is in its mean, not in its difference.
         all.push(done(Arm::Signs, 4, 0.1));
-        let rows = rows(&all);
+        let rows = rows(&all, MANY);
         let signs = rows.iter().find(|r| r.arm == Arm::Signs).expect("a row");
         assert_eq!((signs.accuracy.n, signs.difference.expect("pairs").n), (4, 3));
         assert!((signs.difference.expect("pairs").mean - 0.052).abs() < 1e-12);
@@ -335,7 +341,7 @@ mod tests {
                 let alone = [(Arm::Neither, 0.5), (Arm::Signs, 0.5 + swing), (Arm::Magnitudes, 0.5 - swing)];
                 alone.into_iter().chain([(Arm::Both, 0.5 + both + noise)]).map(move |(arm, a)| done(arm, seed, a))
             };
-            verdicts(&rows(&[1, 2, 3].into_iter().flat_map(of).collect::<Vec<_>>())).remove(0)
+            verdicts(&rows(&[1, 2, 3].into_iter().flat_map(of).collect::<Vec<_>>(), MANY)).remove(0)
         };
         assert!(arms(0.2).contains("and together they do"), "{}", arms(0.2));
         assert!(arms(-0.002).contains("what the mask gives"), "{}", arms(-0.002));
@@ -343,12 +349,17 @@ mod tests {
 
     #[test]
     fn one_seed_and_no_difference_are_said_to_be_that() {
-        let one = rows(&[done(Arm::Plain, 1, 0.8), done(Arm::SignIn, 1, 0.9)]);
+        let one = rows(&[done(Arm::Plain, 1, 0.8), done(Arm::SignIn, 1, 0.9)], MANY);
         assert!(verdicts(&one)[0].contains("tells nothing"), "{:?}", verdicts(&one));
         let apart: Vec<_> = [(1, 0.9), (2, 0.7), (3, 0.8)]
             .into_iter()
             .flat_map(|(seed, a)| [done(Arm::Plain, seed, 0.8), done(Arm::SignIn, seed, a)])
             .collect();
-        assert!(verdicts(&rows(&apart))[0].contains("no difference that these seeds could show"));
+        assert!(verdicts(&rows(&apart, MANY))[0].contains("no difference that these seeds could show"));
+        let same: Vec<_> =
+            [1, 2].into_iter().flat_map(|s| [done(Arm::Plain, s, 0.8), done(Arm::SignIn, s, 0.81)]).collect();
+        assert!(verdicts(&rows(&same, MANY))[0].contains("helps"));
+        let said = verdicts(&rows(&same, 100)).remove(0);
+        assert!(said.contains("no difference that these seeds could show"), "one image more of a hundred: {said}");
     }
 }

@@ -145,7 +145,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         flags.into_iter().chain([index.to_string().into(), "-o".into(), path.clone().into()]).collect()
     };
     let failed = folder.run_local(jobs, folder.pending(), arguments, out)?;
-    collect::run(&folder, &plan, out)?;
+    collect::run(&folder, &plan, bench.data.indices(Split::Val).len(), out)?;
     if !failed.is_empty() {
         let list: Vec<String> = failed.iter().map(ToString::to_string).collect();
         bail!("{} jobs failed: {} (run the same again to try them again)", failed.len(), list.join(", "));
