@@ -100,6 +100,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     } else if recipe.prune.distribution.takes_a_target() {
         recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
     }
+    if args.no_retrain && recipe.prune.schedule.regrows() {
+        return usage("--no-retrain: this method finds its mask while it trains, so there is nothing it could do");
+    }
     if args.no_retrain {
         // One cut is all that is done, whatever schedule the recipe has for its training.
         recipe.prune.schedule = Schedule::OneShot;

@@ -71,6 +71,16 @@ fn a_byte_budget_that_is_too_small_is_exit_code_6_and_names_the_flag() {
 }
 
 #[test]
+fn a_method_that_finds_its_mask_while_training_cannot_go_without_retraining() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let model = tiny_model(folder.path());
+    let mut command = sentei();
+    command.arg("prune").arg(&model).args(["--method", "rigl", "--density", "0.5", "--no-retrain", "-o", "out.onnx"]);
+    let (code, text) = failure(command.current_dir(folder.path()));
+    assert!(code == 2 && text.contains("--no-retrain") && !folder.path().join("out.onnx").exists(), "{code} {text}");
+}
+
+#[test]
 fn bytes_that_are_no_model_are_an_error_and_leave_no_file() {
     let folder = tempfile::tempdir().expect("temporary folder");
     std::fs::write(folder.path().join("bad.onnx"), [0x0f; 99]).expect("file");

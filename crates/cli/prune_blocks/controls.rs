@@ -1,6 +1,7 @@
 //! Ranked removal against random removal, the dense network and the small network from scratch: the same number of
 //! epochs, the same seeds, one job per training, so that a killed comparison goes on where it was.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -145,7 +146,8 @@ pub fn compare(
         bail!("a result vanished from {}", dir.display());
     };
     let benches = speed::compare(&setting.start.graph, setting.small, &bench.recipe.bench, out)?;
-    let rows = rows(&found);
+    let judged = [Split::Test, Split::Val].map(|split| bench.data.indices(split).len()).into_iter().find(|n| *n > 0);
+    let rows = rows(&found, 1.0 / judged.unwrap_or(1) as f64);
     let mut text = format!(
         "{} epochs each, {} seeds; {} of the {} split, mean and {} % interval; differences are paired by seed. From \
          scratch the learning rate starts at {}, fine-tuning at {}.\n\n{}",
@@ -282,32 +284,34 @@ struct Row {
     chosen_ahead_by: Option<MeanInterval>,
 }
 
-/// Mean of `value` over the runs of each seed, in the order of the seeds.
-fn per_seed(found: &[Outcome], variant: Variant, value: impl Fn(&Outcome) -> Option<f64>) -> Vec<f64> {
-    let mut seeds: Vec<u64> = found.iter().map(|o| o.job.seed).collect();
-    seeds.dedup();
-    let of = |seed: &u64| {
-        let own = found.iter().filter(|o| o.job.seed == *seed && o.job.variant == variant);
-        let values: Vec<f64> = own.filter_map(&value).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
-    };
-    seeds.iter().filter_map(of).collect()
+/// Mean of `value` over the runs of each seed.
+fn per_seed(found: &[Outcome], variant: Variant, value: impl Fn(&Outcome) -> Option<f64>) -> BTreeMap<u64, f64> {
+    let mut values: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+    for outcome in found.iter().filter(|o| o.job.variant == variant) {
+        if let Some(value) = value(outcome) {
+            values.entry(outcome.job.seed).or_default().push(value);
+        }
+    }
+    values.into_iter().map(|(seed, all)| (seed, all.iter().sum::<f64>() / all.len() as f64)).collect()
 }
 
-fn rows(found: &[Outcome]) -> Vec<Row> {
+/// * `step`: the least by which two metrics can differ.
+fn rows(found: &[Outcome], step: f64) -> Vec<Row> {
     let chosen = per_seed(found, Variant::Ranked, |o| Some(o.metric));
     let variants = Variant::ALL.into_iter().filter(|v| found.iter().any(|o| o.job.variant == *v));
     let row = |variant: Variant| {
-        let mean = |value: fn(&Outcome) -> Option<f64>| mean_interval(&per_seed(found, variant, value), LEVEL);
+        let mean = |value: fn(&Outcome) -> Option<f64>| {
+            mean_interval(&per_seed(found, variant, value).into_values().collect::<Vec<f64>>(), LEVEL)
+        };
         let own = per_seed(found, variant, |o| Some(o.metric));
-        let pairs: Vec<(f64, f64)> = chosen.iter().copied().zip(own).collect();
+        let pairs: Vec<(f64, f64)> = own.iter().filter_map(|(seed, m)| Some((*chosen.get(seed)?, *m))).collect();
         Row {
             variant,
             params: mean(|o| Some(o.params as f64)),
             macs: mean(|o| Some(o.macs as f64)),
             before: mean(|o| o.before),
             metric: mean(|o| Some(o.metric)),
-            chosen_ahead_by: (variant != Variant::Ranked).then(|| paired_difference(&pairs, LEVEL)).flatten(),
+            chosen_ahead_by: (variant != Variant::Ranked).then(|| paired_difference(&pairs, LEVEL, step)).flatten(),
         }
     };
     variants.map(row).collect()
@@ -392,7 +396,7 @@ mod tests {
             outcome(Variant::Random, 5, 0.6),
             outcome(Variant::Random, 5, 0.6),
         ];
-        let rows = rows(&found);
+        let rows = rows(&found, 0.0);
         assert_eq!(rows.len(), 2);
         let ahead = rows[1].chosen_ahead_by.as_ref().expect("two pairs");
         assert_eq!(ahead.n, 2);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::format;
 use crate::plot::{Plot, Point, Series};
 use crate::record::{DENSE, SplitScores, SweepJob, SweepResult};
-use crate::stats::{MeanInterval, mean_interval, paired_step_difference};
+use crate::stats::{MeanInterval, mean_interval, paired_difference};
 
 /// Coverage of every interval.
 pub const LEVEL: f64 = 0.95;
@@ -159,7 +159,7 @@ impl<'a> Sweep<'a> {
         let mine = self.done(method, sparsity);
         let pairs: Vec<(f64, f64)> = mine.iter().filter_map(pair).collect();
         let samples = mine.iter().filter_map(|r| Some(scores(r, on)?.samples)).min()?;
-        paired_step_difference(&pairs, LEVEL, 1.0 / samples.max(1) as f64)
+        paired_difference(&pairs, LEVEL, 1.0 / samples.max(1) as f64)
     }
 
     fn done(&self, method: &str, sparsity: f64) -> Vec<&SweepResult> {

@@ -81,11 +81,11 @@ impl Share {
 impl Results {
     /// Reads what is there.
     ///
-    /// * `chance`: accuracy of guessing, in `[0, 1]`.
+    /// * `chance`: accuracy of guessing, in `[0, 1]`; `samples`: images it is an accuracy over.
     ///
     /// # Errors
     /// When a result is damaged.
-    pub fn read(plan: &InitPlan, folder: &JobFolder, chance: f64) -> Result<Self> {
+    pub fn read(plan: &InitPlan, folder: &JobFolder, chance: f64, samples: usize) -> Result<Self> {
         let (mut arms, mut failed) = (Vec::new(), Vec::new());
         for (index, job) in plan.jobs.iter().enumerate() {
             match folder.result::<Arm>(index)? {
@@ -93,15 +93,15 @@ impl Results {
                 None => failed.push((job.clone(), folder.failure(index).unwrap_or_else(|| "not done".into()))),
             }
         }
-        Ok(Self::of(plan, arms, failed, chance))
+        Ok(Self::of(plan, arms, failed, chance, 1.0 / samples.max(1) as f64))
     }
 
     /// From finished and failed trainings.
-    pub fn of(plan: &InitPlan, arms: Vec<(Job, Arm)>, failed: Vec<(Job, String)>, chance: f64) -> Self {
+    pub fn of(plan: &InitPlan, arms: Vec<(Job, Arm)>, failed: Vec<(Job, String)>, chance: f64, step: f64) -> Self {
         let mut results = Results { arms, failed, methods: Vec::new(), dense: None };
         results.dense = results.mean(DENSE, Variant::Original);
         let names = plan.methods.iter().map(|m| m.name.as_str()).chain([CONTROL]);
-        results.methods = names.map(|name| results.summary(name, &plan.variants, chance)).collect();
+        results.methods = names.map(|name| results.summary(name, &plan.variants, chance, step)).collect();
         results
     }
 
@@ -116,13 +116,13 @@ impl Results {
         mean_interval(&values, LEVEL)
     }
 
-    fn summary(&self, name: &str, variants: &[Variant], chance: f64) -> Summary {
+    fn summary(&self, name: &str, variants: &[Variant], chance: f64, step: f64) -> Summary {
         let original = self.of_variant(name, Variant::Original);
         let row = |variant: &Variant| {
             let arms = self.of_variant(name, *variant);
             let pairs: Vec<(f64, f64)> =
                 arms.iter().filter_map(|(seed, arm)| Some((arm.accuracy, original.get(seed)?.accuracy))).collect();
-            let difference = paired_difference(&pairs, LEVEL).filter(|_| *variant != Variant::Original);
+            let difference = paired_difference(&pairs, LEVEL, step).filter(|_| *variant != Variant::Original);
             let change = difference.as_ref().map(Change::of);
             Row { variant: *variant, accuracy: self.mean(name, *variant), difference, change }
         };

@@ -95,7 +95,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let failed = folder.run_local(args.jobs, folder.pending(), arguments, out)?;
 
-    let results = Results::read(&plan, &folder, chance(&bench))?;
+    let results = Results::read(&plan, &folder, chance(&bench), bench.data.indices(Split::Val).len())?;
     let page = page::page(&plan, &results, &bench.data);
     let plots = plots::plots(&plan, &results);
     let plots: Vec<(&str, _)> = plots.iter().map(|(name, plot)| (name.as_str(), plot.clone())).collect();

@@ -299,7 +299,7 @@ mod tests {
             }
         };
         let arms = plan.jobs.iter().map(|job| (job.clone(), arm(job))).collect();
-        let results = Results::of(&plan, arms, Vec::new(), 0.2);
+        let results = Results::of(&plan, arms, Vec::new(), 0.2, 0.0);
         (plan, results)
     }
 

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use sentei_prune::SignRow;
 use sentei_report::format;
 use sentei_report::plot::{Plot, Point, Series};
-use sentei_report::stats::{MeanInterval, mean_interval, paired_step_difference};
+use sentei_report::stats::{MeanInterval, mean_interval, paired_difference};
 use sentei_report::table::Table;
 use serde::Serialize;
 use serde_json::json;
@@ -137,7 +137,7 @@ fn rows(done: &[(Job, Done)], samples: usize) -> Vec<Row> {
             let Some(accuracy) = mean_interval(&accuracies, LEVEL) else { continue };
             let pair = |(seed, d): &(u64, &Done)| Some((d.accuracy, base.iter().find(|(s, _)| s == seed)?.1.accuracy));
             let pairs: Vec<(f64, f64)> = mine.iter().filter_map(pair).collect();
-            let difference = if arm == reference { None } else { paired_step_difference(&pairs, LEVEL, step) };
+            let difference = if arm == reference { None } else { paired_difference(&pairs, LEVEL, step) };
             let seeds = mine.iter().map(|(seed, _)| *seed).collect();
             rows.push(Row { arm, about: arm.about(), sparsity, seeds, accuracies, accuracy, difference });
         }

@@ -6,7 +6,7 @@ mod sample;
 
 pub use proportion::{Interval, Proportion};
 pub use ratio::{Difference, NOISE_FLOOR, Pairing, Ratio, ratio_of_medians};
-pub use sample::{MeanInterval, confidence, mean_interval, paired_difference, paired_step_difference};
+pub use sample::{MeanInterval, confidence, mean_interval, paired_difference};
 
 /// Modified z-score above which a sample is an outlier.
 ///

@@ -59,18 +59,12 @@ fn with_least_spread(values: &[f64], level: f64, least: f64) -> Option<MeanInter
 
 /// Mean of `first - second` over `pairs`, for example two methods with the same seeds; the spread that a pair has in
 /// common drops out. `None` as in [`mean_interval`].
-pub fn paired_difference(pairs: &[(f64, f64)], level: f64) -> Option<MeanInterval> {
-    let differences: Vec<f64> = pairs.iter().map(|(first, second)| first - second).collect();
-    mean_interval(&differences, level)
-}
-
-/// As [`paired_difference`], for numbers that come in steps, such as an accuracy over so many samples.
 ///
-/// * `step`: the least by which two such numbers can differ, for example 1 / samples.
+/// * `step`: the least by which two such numbers can differ, for example 1 / samples for an accuracy; 0 if there is none.
 ///
 /// Two or three repeats often differ by the very same number of steps, which shows how coarse the numbers are and not that
 /// the difference is sure: the spread is at least that of two numbers, each rounded to a step, `step / √6`.
-pub fn paired_step_difference(pairs: &[(f64, f64)], level: f64, step: f64) -> Option<MeanInterval> {
+pub fn paired_difference(pairs: &[(f64, f64)], level: f64, step: f64) -> Option<MeanInterval> {
     let differences: Vec<f64> = pairs.iter().map(|(first, second)| first - second).collect();
     with_least_spread(&differences, level, step / 6f64.sqrt())
 }
@@ -148,13 +142,13 @@ mod tests {
     #[test]
     fn one_step_more_in_both_of_two_repeats_shows_nothing() {
         let pairs = [(0.81, 0.80), (0.71, 0.70)];
-        assert!(paired_difference(&pairs, 0.95).unwrap().excludes_zero(), "the trap");
-        let found = paired_step_difference(&pairs, 0.95, 0.01).unwrap();
+        assert!(paired_difference(&pairs, 0.95, 0.0).unwrap().excludes_zero(), "the trap");
+        let found = paired_difference(&pairs, 0.95, 0.01).unwrap();
         let half = 12.706_204_736 * 0.01 / 12f64.sqrt();
         assert!(!found.excludes_zero() && (found.half().unwrap() - half).abs() < 1e-9, "{found:?}");
         assert!((found.mean - 0.01).abs() < 1e-12);
         let wide = [(0.9, 0.8), (0.6, 0.7)];
-        assert_eq!(paired_step_difference(&wide, 0.95, 0.01), paired_difference(&wide, 0.95));
+        assert_eq!(paired_difference(&wide, 0.95, 0.01), paired_difference(&wide, 0.95, 0.0));
     }
 
     #[test]
@@ -168,7 +162,7 @@ mod tests {
     #[test]
     fn pairs_that_move_together_have_a_narrow_difference() {
         let pairs = [(0.90, 0.88), (0.80, 0.78), (0.70, 0.681)];
-        let found = paired_difference(&pairs, 0.95).unwrap();
+        let found = paired_difference(&pairs, 0.95, 0.0).unwrap();
         assert!(found.excludes_zero() && (found.mean - 0.019_666_666).abs() < 1e-6, "{found:?}");
         let apart = mean_interval(&pairs.map(|p| p.0), 0.95).unwrap();
         assert!(apart.half().unwrap() > 50.0 * found.half().unwrap(), "{apart:?} {found:?}");
