@@ -50,6 +50,14 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         format::or_unknown(found.macs, format::large),
         format::or_unknown(found.dense_macs, format::large),
     ));
+    let patterned = found.layers.iter().filter(|l| !l.patterns.is_empty());
+    let named: Vec<String> = patterned.map(|l| format!("{} {}", l.name, patterns(l).join(" in "))).collect();
+    if !named.is_empty() {
+        out.say(format!(
+            "regular zeros (N:4 along the input channels, blocks of output channels): {}",
+            named.join(", ")
+        ));
+    }
     for note in &found.notes {
         out.say(format!("note: {note}"));
     }
@@ -66,9 +74,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "dense_macs": found.dense_macs,
         "unsupported": found.unsupported,
         "layers": found.layers.iter().map(|l| json!({
-            "name": l.name, "op": l.op, "shape": l.shape, "density": l.density, "bytes": l.bytes,
+            "name": l.name, "op": l.op, "shape": l.shape, "density": l.density, "patterns": patterns(l), "bytes": l.bytes,
             "macs": l.macs, "dense_macs": l.dense_macs, "kernel": if l.encoding == "dense" { "dense" } else { "sparse" }, "advice": l.advice,
         })).collect::<Vec<_>>(),
     }));
     Ok(())
+}
+
+fn patterns(layer: &sentei_convert::LayerRow) -> Vec<String> {
+    layer.patterns.iter().map(ToString::to_string).collect()
 }

@@ -4,8 +4,10 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use sentei_graph::Graph;
 use sentei_prune::config::PruneConfig;
 use sentei_prune::methods::{method, methods};
+use sentei_prune::prunable_layers;
 
 use crate::exit::usage;
 use crate::recipe::{Recipe, RecipeArgs};
@@ -20,6 +22,10 @@ pub struct MethodArgs {
     /// How much each layer keeps: global, uniform, uniform_plus, erk, or TOML such as '{ global = { floor = 0.02 } }'
     #[arg(long, value_name = "NAME|TOML")]
     distribution: Option<String>,
+    /// What is removed together: unstructured, 2:4 (or any N:M: N of every M weights along the input channels stay, which
+    /// fixes the density), block (4 neighbouring output channels), or TOML such as '{ block = { rows = 8 } }'
+    #[arg(long, value_name = "NAME|N:M|TOML")]
+    granularity: Option<String>,
     /// When weights go: one_shot, iterative, cubic, ac_dc, rigl, set, or TOML such as '{ iterative = { rounds = 5 } }'
     #[arg(long, value_name = "NAME|TOML")]
     schedule: Option<String>,
@@ -49,6 +55,9 @@ impl MethodArgs {
         let prune = &mut recipe.prune;
         if let Some(text) = &self.distribution {
             prune.distribution = one("distribution", text)?.distribution;
+        }
+        if let Some(text) = &self.granularity {
+            prune.granularity = one("granularity", &n_m(text))?.granularity;
         }
         if let Some(text) = &self.schedule {
             prune.schedule = one("schedule", text)?.schedule;
@@ -84,6 +93,23 @@ pub fn apply(name: &str, prune: &mut PruneConfig, place: &str) -> Result<()> {
     Ok(())
 }
 
+/// `2:4` as the TOML it stands for; anything else as it is.
+fn n_m(text: &str) -> String {
+    let numbers = text.split_once(':').map(|(n, m)| (n.trim().parse::<usize>(), m.trim().parse::<usize>()));
+    match numbers {
+        Some((Ok(n), Ok(m))) => format!("{{ n_m = {{ n = {n}, m = {m} }} }}"),
+        _ => text.to_string(),
+    }
+}
+
+/// Which layers stay dense because they are too narrow for the pattern, in a sentence; `None` when there are none.
+pub fn left_dense(graph: &Graph, prune: &PruneConfig) -> Option<String> {
+    let layers = prunable_layers(graph, prune.prunable_set());
+    let names = prune.granularity.left_dense(&layers);
+    let pattern = prune.granularity;
+    (!names.is_empty()).then(|| format!("too few input channels for {pattern}, left dense: {}", names.join(", ")))
+}
+
 /// A `[prune]` table with this one key, from a name or from TOML.
 fn one(key: &str, text: &str) -> Result<PruneConfig> {
     let value = if text.trim_start().starts_with('{') { text.to_string() } else { format!("{text:?}") };
@@ -98,7 +124,12 @@ pub fn help() -> String {
         + "\nA method that \"trains\" first starts from trained weights: with `prune` those of MODEL, with `shrink` those of the\n\
          dense baseline; afterwards it retrains as [prune.retrain] says. One that removes initial weights starts from the\n\
          weights of MODEL as they are, which should be initial ones (`train --initial FILE` writes them), or with `shrink`\n\
-         from those the baseline started from; it then trains for the whole [train] budget."
+         from those the baseline started from; it then trains for the whole [train] budget.\n\
+         \nWhat is removed together (--granularity) goes with every method:\n  \
+         unstructured  single weights; the most accurate at a given density, and what the sparse kernels here run\n  \
+         2:4, N:M      N of every M weights along the input channels stay, so no --density; 2:4 is what TensorRT runs\n                \
+         sparse. Layers with fewer than M input channels stay dense. Not with rigl and set\n  \
+         block         4 neighbouring output channels lose the same weights; --density counts blocks"
 }
 
 /// The same for `sweep`, which knows methods that remove weights.
@@ -107,7 +138,8 @@ pub fn sweep_help() -> String {
         + "\nA method that \"trains\" first starts from the dense network of its seed, which all of them share, and then retrains as\n\
          [prune.retrain] says (--retrain-epochs). One that removes initial weights starts from those of its seed and trains for\n\
          the whole [train] budget (--epochs). sr-init removes blocks, which no sparsity counts: prune --method sr-init\n\
-         --controls compares it with random blocks, the dense network and the small one trained from scratch."
+         --controls compares it with random blocks, the dense network and the small one trained from scratch. n-m\n\
+         has one sparsity only, so it is no part of `all`."
 }
 
 fn list(more: Option<(&str, &str, &str)>) -> String {
@@ -123,6 +155,7 @@ fn list(more: Option<(&str, &str, &str)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sentei_prune::granularity::Granularity;
     use sentei_prune::schedule::Schedule;
 
     fn overlay(args: MethodArgs) -> Result<Recipe> {
@@ -164,6 +197,26 @@ mod tests {
         changed.prune.retrain.epochs = 3;
         forget_if_changed(&mut changed);
         assert_eq!(changed.method, None, "read again, lomp would undo the three epochs");
+    }
+
+    #[test]
+    fn granularities_have_short_names() {
+        let given = |text| overlay(MethodArgs { granularity: some(text), ..MethodArgs::default() });
+        for (text, expected) in [
+            ("2:4", Granularity::TWO_OF_FOUR),
+            ("1:4", Granularity::NM { n: 1, m: 4 }),
+            ("block", Granularity::Block { rows: 4 }),
+            ("{ block = { rows = 8 } }", Granularity::Block { rows: 8 }),
+            ("unstructured", Granularity::Unstructured),
+        ] {
+            assert_eq!(given(text).expect("known").prune.granularity, expected, "{text}");
+        }
+        let error = format!("{:#}", given("two:4").expect_err("no numbers"));
+        assert!(error.contains("two:4") && error.contains("unstructured"), "{error}");
+        // A pattern that cannot be is refused where every recipe is checked.
+        assert!(given("4:2").expect("numbers").check().is_err());
+        let pattern = MethodArgs { method: some("n-m"), granularity: some("1:4"), ..MethodArgs::default() };
+        assert_eq!(overlay(pattern).expect("known").method.as_deref(), Some("n-m"), "another N:M is still that method");
     }
 
     #[test]

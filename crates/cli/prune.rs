@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use sentei_prune::PruneOutcome;
 use sentei_prune::config::{PruneConfig, Start};
 use sentei_prune::schedule::Schedule;
 use sentei_prune::score::ScoreConfig;
+use sentei_prune::{PruneOutcome, prunable_layers};
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
@@ -73,7 +73,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         if unused || args.initial.is_some() || args.method != alone {
             return usage(
                 "--method sr-init removes whole blocks: give --blocks or --drop-blocks and --retrain-epochs, no density, \
-                 distribution, schedule, parameterisation, --epochs or --initial",
+                 granularity, distribution, schedule, parameterisation, --epochs or --initial",
             );
         }
         if args.no_retrain && args.recipe.seed.is_some() {
@@ -95,9 +95,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         recipe.prune.sparsity = Some(1.0 - density);
     } else if let Some(sparsity) = args.sparsity {
         recipe.prune.sparsity = Some(sparsity);
-    } else if args.no_retrain && args.recipe.recipe.is_none() && recipe.prune.distribution.takes_a_target() {
+    } else if !recipe.prune.takes_a_target() {
+        // Distribution or granularity say it; `PruneConfig::check` refuses a recipe that says it too.
+    } else if args.no_retrain && args.recipe.recipe.is_none() {
         return usage("how much to keep? give --density or --sparsity, or a --recipe that says it");
-    } else if recipe.prune.distribution.takes_a_target() {
+    } else {
         recipe.prune.sparsity = recipe.prune.sparsity.or(recipe.sparsities.first().copied());
     }
     if args.no_retrain && recipe.prune.schedule.regrows() {
@@ -165,6 +167,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let bytes = models::to_onnx(&outcome.graph)?;
     files::write_atomic(&args.output, &bytes)?;
     out.say(layers(&outcome).plain());
+    if let Some(sentence) = method_args::left_dense(&outcome.graph, &prune) {
+        out.say(sentence);
+    }
     out.say(format!(
         "{}: {} of {} prunable weights kept (density {:.4})",
         args.output.display(),
@@ -194,6 +199,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "method": named,
         "prune": prune,
         "density": outcome.masks.density(),
+        "left_dense": prune.granularity.left_dense(&prunable_layers(&outcome.graph, prune.prunable_set())),
         "collapsed": outcome.masks.collapsed(),
         "kept": outcome.masks.kept(),
         "prunable": outcome.masks.prunable(),

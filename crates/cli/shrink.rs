@@ -15,7 +15,7 @@ use sentei_report::record::{FileHash, Machine, PhaseTime, Predictions, Quality, 
 use sentei_report::warning::Warning;
 
 use crate::compile::{CompileArgs, CompileRecipe, Packing, Values};
-use crate::exit::Failure;
+use crate::exit::{Failure, usage};
 use crate::lineage::{self, DataSource, Lineage};
 use crate::measure::{self, Plan, Subject};
 use crate::method_args::{self, MethodArgs};
@@ -62,7 +62,7 @@ pub struct Args {
     /// Go on with an interrupted run; its own recipe holds
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "recipe", "model", "epochs", "learning_rate", "batch_size", "seed", "device", "data", "split_file", "size",
-        "channels", "train_limit", "mean", "std", "ok_class", "method", "distribution", "schedule",
+        "channels", "train_limit", "mean", "std", "ok_class", "method", "distribution", "granularity", "schedule",
         "parameterisation", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
     ])]
     resume: Option<PathBuf>,
@@ -96,6 +96,15 @@ impl Args {
         self.method.overlay(&mut recipe)?;
         if !self.sparsity.is_empty() {
             recipe.sparsities.clone_from(&self.sparsity);
+        }
+        if let Some(density) = recipe.prune.granularity.density() {
+            let pattern = recipe.prune.granularity;
+            if !self.sparsity.is_empty() {
+                return usage(format!(
+                    "--sparsity: granularity {pattern} says how much is kept; remove one of the two"
+                ));
+            }
+            recipe.sparsities = vec![1.0 - density];
         }
         recipe.prune.retrain.epochs = self.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
         method_args::forget_if_changed(&mut recipe);
@@ -192,6 +201,9 @@ impl Shrink {
         let (train, prune) = (&self.recipe.train, &self.recipe.prune);
         let dense = if self.imported && !self.recipe.train_imported { 0 } else { train.epochs };
         let epochs = dense + prune.training_epochs(train) * self.recipe.sparsities.len() as u64;
+        if let Some(sentence) = method_args::left_dense(&self.initial, prune) {
+            self.out.note(sentence);
+        }
         self.bench.announce(&self.initial, epochs, self.out)
     }
 
@@ -230,7 +242,7 @@ impl Shrink {
             let graph = match self.folder.finished(&name) {
                 Some(path) => with_metadata(models::read(&path)?, &self.initial),
                 None => {
-                    let takes_target = self.recipe.prune.distribution.takes_a_target();
+                    let takes_target = self.recipe.prune.takes_a_target();
                     let config =
                         PruneConfig { sparsity: takes_target.then_some(sparsity), ..self.recipe.prune.clone() };
                     let checkpoint = self.checkpoint();

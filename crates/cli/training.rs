@@ -120,6 +120,7 @@ impl Workbench {
         let score = config.score.build();
         let score: Box<dyn Score> = if inverted { Box::new(Inverted(score)) } else { score };
         let pruner = Pruner {
+            granularity: config.granularity,
             collapse: config.collapse,
             data: Some(ScoreData { data: &self.data, normalise }),
             seed: self.recipe.train.seed,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use sentei_prune::config::PruneConfig;
 use sentei_prune::distribution::Collapse;
-use sentei_prune::methods::{method, methods};
+use sentei_prune::methods::{Method, method, methods};
 use sentei_report::record::{DENSE, SweepJob};
 use sentei_report::table::Table;
 use serde::{Deserialize, Serialize};
@@ -189,7 +189,9 @@ fn jobs(args: &Args, recipe: &Recipe) -> Result<Vec<SweepJob>> {
     }
     let all = args.methods.iter().any(|name| name == "all");
     let asked = args.methods.iter().map(String::as_str).filter(|name| !matches!(*name, "all" | DENSE));
-    let listed = methods().iter().map(|m| m.name).filter(|_| all);
+    // A method that fixes the density itself has no place on a curve over sparsities, and is an error when it is asked for.
+    let varies = |m: &&Method| m.configure(&recipe.prune).granularity.density().is_none();
+    let listed = methods().iter().filter(|_| all).filter(varies).map(|m| m.name);
     let names = asked.chain(listed).fold(Vec::new(), |mut names, name| {
         if !names.contains(&name) {
             names.push(name);

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use sentei_graph::{Node, Op, Role, ValueId};
+use sentei_graph::{Node, Op, Pattern, Role, ValueId};
 
 use crate::ConvertError;
 use crate::constant::{Constant, Data};
@@ -38,6 +38,8 @@ pub struct LayerRow {
     pub nonzero: u64,
     /// Fraction of the weight that is not zero.
     pub density: f64,
+    /// Patterns that its zeros keep to; none where an operator that cannot be imported reads it.
+    pub patterns: Vec<Pattern>,
     /// `dense`, `mask`, `gap4` or `gap8`.
     pub encoding: &'static str,
     /// Bytes of the weight in the file.
@@ -243,6 +245,7 @@ impl<'a> Survey<'a> {
             params,
             nonzero,
             density,
+            patterns: sentei_graph::patterns(tensor),
             encoding,
             bytes,
             macs: Some(executed),
@@ -284,6 +287,7 @@ impl<'a> Survey<'a> {
             params,
             nonzero,
             density: nonzeros(weight) as f64 / weight.len().max(1) as f64,
+            patterns: Vec::new(),
             encoding: weight.origin.encoding.unwrap_or("dense"),
             bytes,
             macs: None,

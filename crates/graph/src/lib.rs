@@ -41,11 +41,13 @@ mod graph;
 mod mask;
 pub mod ops;
 pub mod passes;
+mod pattern;
 mod tensor;
 mod text;
 
 pub use graph::{Graph, GraphError, Node, NodeId, ValueId};
 pub use mask::Mask;
 pub use ops::{ChannelFlow, Op, OpError, OpSpec, Role};
+pub use pattern::{Pattern, patterns};
 pub use tensor::{Fact, Tensor};
 pub use text::{TextError, TextErrorKind};

@@ -8,6 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use sentei_data::derive_seed;
 use sentei_graph::{Graph, Mask, Role, Tensor};
 
+use crate::granularity::{Granularity, Grouping};
+use crate::layers::Layer;
 use crate::masks::Masks;
 use crate::score::{Score, ScoreInput};
 use crate::train::TrainError;
@@ -15,27 +17,44 @@ use crate::train::TrainError;
 /// Masks after a shuffle.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Shuffled {
-    /// The permuted masks; every layer keeps as many weights as before.
+    /// The permuted masks; every layer keeps as many weights as before, in groups of the same kind.
     pub masks: Masks,
     /// Weights that are kept now and were not before. 0 only when no layer has both kept and removed weights.
     pub moved: usize,
 }
 
+/// The groups of a layer, and sets of them that may change places.
+type Interchangeable = (Grouping, Vec<Vec<usize>>);
+
 /// Permutes every mask uniformly at random within its layer.
 ///
+/// * `layers`, `granularity`: what stays together. Blocks change places with blocks of the same size; in an N:M pattern
+///   weights change places within their group, so that the pattern holds. A mask of no layer is taken as single weights.
+///
 /// A shuffle that happened to move nothing at all is drawn again, so that it cannot pass for the original by accident.
-pub fn shuffle(masks: &Masks, seed: u64) -> Shuffled {
-    let can_move = masks.iter().any(|(_, mask)| (1..mask.len()).contains(&mask.kept()));
+pub fn shuffle(masks: &Masks, layers: &[Layer], granularity: Granularity, seed: u64) -> Shuffled {
+    let of_layer = |(name, mask): (&str, &Mask)| match layers.iter().find(|l| l.name == name) {
+        Some(layer) => (granularity.groups(layer), granularity.interchangeable(layer)),
+        None => (Grouping::single(mask.len()), vec![(0..mask.len()).collect()]),
+    };
+    let groups: Vec<Interchangeable> = masks.iter().map(of_layer).collect();
+    let can_move = masks.iter().zip(&groups).any(|((_, mask), (grouping, sets))| {
+        let differ = |a, b| grouping.members(a).zip(grouping.members(b)).any(|(a, b)| mask.bits()[a] != mask.bits()[b]);
+        sets.iter().any(|set| set.windows(2).any(|pair| differ(pair[0], pair[1])))
+    });
     for attempt in 0u64.. {
-        let permuted = |(name, mask): (&str, &Mask)| {
+        let permuted = |((name, mask), (grouping, sets)): ((&str, &Mask), &Interchangeable)| {
             let mut rng = ChaCha8Rng::seed_from_u64(derive_seed(seed, "mask shuffle", &format!("{attempt} {name}")));
             let mut bits = mask.bits().to_vec();
-            for last in (1..bits.len()).rev() {
-                bits.swap(last, rng.random_range(0..=last));
+            for set in sets {
+                for last in (1..set.len()).rev() {
+                    let [a, b] = [set[last], set[rng.random_range(0..=last)]];
+                    grouping.members(a).zip(grouping.members(b)).for_each(|(a, b)| bits.swap(a, b));
+                }
             }
             (name.to_string(), Mask::from_bits(bits))
         };
-        let shuffled: Masks = masks.iter().map(permuted).collect();
+        let shuffled: Masks = masks.iter().zip(&groups).map(permuted).collect();
         let moved =
             masks.iter().zip(shuffled.iter()).map(|((_, old), (_, new))| new.kept() - new.and(old).kept()).sum();
         if moved > 0 || !can_move {
@@ -113,9 +132,9 @@ mod tests {
             [("a".to_string(), random(4000, 800)), ("b".to_string(), random(1000, 50)), ("c".into(), Mask::dense(9))]
                 .into_iter()
                 .collect();
-        let Shuffled { masks: shuffled, moved } = shuffle(&masks, 3);
-        assert_eq!(shuffle(&masks, 3).masks, shuffled, "the seed decides");
-        assert_ne!(shuffle(&masks, 4).masks, shuffled);
+        let Shuffled { masks: shuffled, moved } = shuffle(&masks, &[], Granularity::Unstructured, 3);
+        assert_eq!(shuffle(&masks, &[], Granularity::Unstructured, 3).masks, shuffled, "the seed decides");
+        assert_ne!(shuffle(&masks, &[], Granularity::Unstructured, 4).masks, shuffled);
         let mut overlap = 0;
         for ((name, old), (_, new)) in masks.iter().zip(shuffled.iter()) {
             assert_eq!(new.kept(), old.kept(), "{name}");
@@ -132,9 +151,9 @@ mod tests {
     #[test]
     fn a_shuffle_that_could_move_something_does() {
         let two: Masks = [("w".to_string(), Mask::from_bits(vec![true, false]))].into_iter().collect();
-        assert!((0..50).all(|seed| shuffle(&two, seed).moved == 1));
+        assert!((0..50).all(|seed| shuffle(&two, &[], Granularity::Unstructured, seed).moved == 1));
         let dense: Masks = [("w".to_string(), Mask::dense(4))].into_iter().collect();
-        assert_eq!(shuffle(&dense, 0), Shuffled { masks: dense, moved: 0 });
+        assert_eq!(shuffle(&dense, &[], Granularity::Unstructured, 0), Shuffled { masks: dense, moved: 0 });
     }
 
     #[test]

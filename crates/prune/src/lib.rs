@@ -24,14 +24,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! A method of a paper is [`score`] x [`distribution`] x [`schedule`] x [`parameterisation`]; a new one is at most one new file in one of them.
+//! A method of a paper is [`score`] x [`granularity`] x [`distribution`] x [`schedule`] x [`parameterisation`]; a new one is at most
+//! one new file in one of them.
 //!
 //! # Invariants
 //! - No files but checkpoints, no ONNX, no engines, no terminal; progress leaves as events.
 //! - The test split is never read.
 //! - After every step a masked weight and its optimiser state are `+0.0`, bit for bit. Masks only shrink, unless a policy regrows.
 //! - Same recipe, data, seed and machine: same bytes, whatever the number of threads; killed and resumed: same bytes too.
-//! - Exactly as many weights are kept as asked for, ties included, and no layer is ever emptied.
+//! - Exactly as many weights (or whole groups of them) are kept as asked for, ties included, and no layer is ever emptied.
 //! - Never another device than the one asked for.
 
 pub mod ablation;
@@ -46,6 +47,7 @@ pub mod distribution;
 mod dropout;
 mod error;
 mod evaluate;
+pub mod granularity;
 mod layers;
 pub mod limit;
 mod loss;

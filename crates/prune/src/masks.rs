@@ -30,7 +30,7 @@ pub enum MaskError {
     },
     /// The floors of the layers together exceed what may be kept.
     #[error(
-        "density {density} keeps {keep} weights but the floor of every layer together keeps {floors}; lower it: distribution = {{ global = {{ floor = 0 }} }}"
+        "density {density} keeps {keep} weights (or blocks) but the floor of every layer together keeps {floors}; lower it: distribution = {{ global = {{ floor = 0 }} }}"
     )]
     Floor {
         /// Density asked for.
@@ -42,7 +42,7 @@ pub enum MaskError {
     },
     /// What the first and the last layer keep exceeds what may be kept in all.
     #[error(
-        "density {density} keeps {keep} weights but uniform_plus gives {floors} to the first and the last layer alone; raise it or use distribution = \"uniform\""
+        "density {density} keeps {keep} weights (or blocks) but uniform_plus gives {floors} to the first and the last layer alone; raise it or use distribution = \"uniform\""
     )]
     Ends {
         /// Density asked for.
@@ -192,7 +192,7 @@ mod tests {
     fn select(fixture: &Fixture, scope: &Distribution, density: f64) -> Vec<Mask> {
         let views = fixture.views();
         let counts = scope.counts_with_collapse(&views, density).unwrap();
-        views.iter().zip(counts).map(|(v, keep)| top_k(&v.layer.name, v.scores, v.live, keep).unwrap()).collect()
+        views.iter().zip(counts).map(|(v, keep)| top_k(&v.layer.name, &v.scores, &v.live, keep).unwrap()).collect()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The methods of the papers, each a named combination of what a recipe can say anyway.
 //!
-//! A method sets start, score, schedule, parameterisation, rewinding and teacher, and the distribution where the paper fixes
-//! it. How far to prune, which layers take part and how to train stay as the recipe says; so do the settings of a schedule,
+//! A method sets start, score, schedule, parameterisation, rewinding and teacher, and distribution and granularity where the
+//! paper fixes them. How far to prune, which layers take part and how to train stay as the recipe says; so do the settings of a schedule,
 //! parameterisation or teacher that the recipe has chosen already.
 
 use std::mem::discriminant;
@@ -9,6 +9,7 @@ use std::mem::discriminant;
 use crate::Distill;
 use crate::config::{Groups, PruneConfig, Retrain, Start};
 use crate::distribution::Distribution;
+use crate::granularity::Granularity;
 use crate::parameterisation::{Ham, Parameterisation, SignIn};
 use crate::schedule::Schedule;
 use crate::score::ScoreConfig;
@@ -64,6 +65,8 @@ const METHODS: &[Method] = &[
         about: "train, remove the smallest weights in rounds, retrain after each" },
     Method { name: "gmp", paper: "Zhu & Gupta 2017", set: |c| trained(c, Schedule::CUBIC),
         about: "train, remove the smallest weights along a cubic ramp while retraining" },
+    Method { name: "n-m", paper: "Mishra et al. 2021", set: |c| { trained(c, Schedule::OneShot); pattern(c); c.retrain.rewind = Some(1.0); },
+        about: "train, keep the 2 largest of every 4 weights along the input channels, repeat the training; takes no density" },
     Method { name: "lr-rewind", paper: "Renda et al. 2020", set: |c| { trained(c, Schedule::OneShot); c.retrain.rewind = Some(0.4); },
         about: "magnitude, but retraining replays the last 40 % of training with its learning rates" },
     Method { name: "weight-rewind", paper: "Frankle & Carbin 2019", set: |c| { trained(c, Schedule::OneShot); rewind(c); },
@@ -112,6 +115,14 @@ fn trained(config: &mut PruneConfig, schedule: Schedule) {
     }
 }
 
+/// 2:4, or the recipe's own N:M. The pattern decides how much each layer keeps.
+fn pattern(config: &mut PruneConfig) {
+    config.distribution = global(&config.distribution);
+    if !matches!(config.granularity, Granularity::NM { .. }) {
+        config.granularity = Granularity::TWO_OF_FOUR;
+    }
+}
+
 /// Survivors go back to their initial values and train as the dense network did.
 fn rewind(config: &mut PruneConfig) {
     config.retrain = Retrain { rewind: Some(1.0), rewind_weights: true, ..config.retrain.clone() };
@@ -156,10 +167,14 @@ mod tests {
         for (i, method) in METHODS.iter().enumerate() {
             assert!(METHODS[..i].iter().all(|m| m.name != method.name), "{}", method.name);
             for base in [PruneConfig::default(), alternating.clone()] {
-                let base = PruneConfig { sparsity: Some(0.8), prune_first: false, ..base };
+                let mut base = PruneConfig { sparsity: Some(0.8), prune_first: false, ..base };
+                if method.name == "n-m" {
+                    assert_eq!(method.configure(&base).check().unwrap_err().key, "sparsity", "the pattern says it");
+                    base.sparsity = None;
+                }
                 let config = method.configure(&base);
                 assert_eq!(config.check(), Ok(()), "{}", method.name);
-                assert_eq!((config.sparsity, config.prune_first), (Some(0.8), false), "{}", method.name);
+                assert_eq!((config.sparsity, config.prune_first), (base.sparsity, false), "{}", method.name);
                 assert_eq!(method.configure(&config), config, "{} is idempotent", method.name);
             }
         }

@@ -140,6 +140,7 @@ mod tests {
 
     use super::*;
     use crate::ablation::{reinitialise, shuffle};
+    use crate::granularity::Granularity;
     use crate::testing;
 
     #[test]
@@ -174,7 +175,7 @@ mod tests {
         let mask = crate::top_k("fc0.w", &scores, &Mask::dense(weights.len()), weights.len() / 10).unwrap();
         let masks: Masks = [("fc0.w".to_string(), mask)].into_iter().collect();
         let tails = survivors(&graph, &masks, &graph).remove(0);
-        let shuffled = survivors(&graph, &shuffle(&masks, 1).masks, &graph).remove(0);
+        let shuffled = survivors(&graph, &shuffle(&masks, &[], Granularity::Unstructured, 1).masks, &graph).remove(0);
         let fresh = survivors(&reinitialise(&graph, 6), &masks, &graph).remove(0);
         for other in [&shuffled, &fresh] {
             let distance = ks_distance(&tails.sketch, &other.sketch).unwrap();

@@ -95,7 +95,11 @@ fn train_variant(
     match job.variant {
         Variant::Original | Variant::Inversion => {}
         Variant::Shuffle => {
-            let shuffled = shuffle(&masks, derive_seed(job.seed, "ablation", &job.method));
+            // Every arm prunes what the recipe says, in its groups.
+            let prune = &bench.recipe.prune;
+            let layers = prunable_layers(graph, prune.prunable_set());
+            let seed = derive_seed(job.seed, "ablation", &job.method);
+            let shuffled = shuffle(&masks, &layers, prune.granularity, seed);
             if shuffled.moved == 0 {
                 bail!("the shuffle moved nothing: no layer has both kept and removed weights; raise --sparsity");
             }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{ConfigError, LearningRateSchedule, TrainConfig, is_amount, name_or_table, require};
 use crate::distill::Distill;
 use crate::distribution::{Collapse, Distribution};
+use crate::granularity::Granularity;
 use crate::layers::PrunableSet;
 use crate::parameterisation::Parameterisation;
 use crate::schedule::Schedule;
@@ -20,11 +21,14 @@ pub struct PruneConfig {
     #[serde(deserialize_with = "name_or_table::read")]
     pub score: ScoreConfig,
     /// Removed fraction of the prunable weights, in `[0, 1)`; 0.9 when absent.
-    /// Must be absent with `per_layer` and `std_threshold`, which imply it.
+    /// Must be absent with `per_layer`, `std_threshold` and `n_m`, which imply it.
     pub sparsity: Option<f64>,
     /// How much each layer keeps: `"global"`, `"uniform"`, `"uniform_plus"`, `"erk"`, `per_layer` or `std_threshold`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub distribution: Distribution,
+    /// What is removed together: `"unstructured"`, `{ n_m = { n = 2, m = 4 } }` or `{ block = { rows = 4 } }`.
+    #[serde(deserialize_with = "name_or_table::read")]
+    pub granularity: Granularity,
     /// What happens when a layer would keep nothing: `"refuse"` (an error) or `"allow"` (reported).
     pub collapse: Collapse,
     /// When weights are removed: `"one_shot"`, `"iterative"`, `"cubic"`, `"ac_dc"`, `"rigl"` or `"set"`.
@@ -133,6 +137,7 @@ impl Default for PruneConfig {
             score: ScoreConfig::default(),
             sparsity: None,
             distribution: Distribution::default(),
+            granularity: Granularity::Unstructured,
             collapse: Collapse::default(),
             schedule: Schedule::default(),
             parameterisation: Parameterisation::Plain,
@@ -176,9 +181,14 @@ impl Retrain {
 }
 
 impl PruneConfig {
-    /// Density to reach, in `(0, 1]`; 0.1 when the recipe gives no sparsity.
+    /// Density to reach, in `(0, 1]`: that of the N:M pattern, else what the recipe says, else 0.1.
     pub fn density(&self) -> f64 {
-        self.sparsity.map_or(0.1, |s| 1.0 - s)
+        self.granularity.density().unwrap_or(self.sparsity.map_or(0.1, |s| 1.0 - s))
+    }
+
+    /// Whether the density is chosen from outside; otherwise granularity or distribution imply it.
+    pub fn takes_a_target(&self) -> bool {
+        self.granularity.density().is_none() && self.distribution.takes_a_target()
     }
 
     /// The training under the masks: all of `train` from fresh weights, else what [`PruneConfig::retrain`] makes of it.
@@ -210,6 +220,20 @@ impl PruneConfig {
     /// # Errors
     /// [`ConfigError`] naming the first key out of range.
     pub fn check(&self) -> Result<(), ConfigError> {
+        self.granularity.check()?;
+        if self.granularity.density().is_some() {
+            let pattern = self.granularity;
+            require(self.sparsity.is_none(), "sparsity", || {
+                format!("granularity {pattern} says how much is kept; remove --sparsity or --density, or the pattern")
+            })?;
+            require(self.distribution.takes_a_target(), "distribution", || {
+                format!("granularity {pattern} says how much each layer keeps; remove one of the two")
+            })?;
+            let exchanges = matches!(self.schedule, Schedule::Rigl { .. } | Schedule::Set { .. });
+            require(!exchanges, "schedule", || {
+                format!("rigl and set move weights all over a layer and would break {pattern}; ac_dc keeps to it")
+            })?;
+        }
         if let Some(sparsity) = self.sparsity {
             require((0.0..1.0).contains(&sparsity), "sparsity", || format!("expected [0, 1), found {sparsity}"))?;
             require(self.distribution.takes_a_target(), "sparsity", || {
@@ -310,5 +334,41 @@ mod tests {
         let ramp = parse(r#"{"distribution": "std_threshold", "schedule": "cubic"}"#).unwrap();
         assert_eq!(ramp.check().unwrap_err().key, "schedule");
         assert!(parse(r#"{"distribution": {"global": {"flor": 0.1}}}"#).unwrap_err().contains("`flor`"));
+    }
+
+    #[test]
+    fn granularities_are_read_written_and_checked() {
+        for (json, expected) in [
+            (r#""unstructured""#, Granularity::Unstructured),
+            (r#""n_m""#, Granularity::TWO_OF_FOUR),
+            (r#"{"n_m": {"n": 1}}"#, Granularity::NM { n: 1, m: 4 }),
+            (r#"{"block": {"rows": 8}}"#, Granularity::Block { rows: 8 }),
+            (r#""block""#, Granularity::Block { rows: 4 }),
+        ] {
+            let config = parse(&format!(r#"{{"granularity": {json}}}"#)).unwrap();
+            assert_eq!((config.granularity, config.check()), (expected, Ok(())), "{json}");
+            assert_eq!(parse(&serde_json::to_string(&config).unwrap()).unwrap(), config);
+        }
+        assert!(parse(r#"{"granularity": {"block": {"row": 4}}}"#).unwrap_err().contains("`row`"));
+        for bad in [r#"{"n_m": {"n": 4, "m": 4}}"#, r#"{"n_m": {"n": 0}}"#, r#"{"block": {"rows": 1}}"#] {
+            let config = parse(&format!(r#"{{"granularity": {bad}}}"#)).unwrap();
+            assert_eq!(config.check().unwrap_err().key, "granularity", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_takes_no_target_no_table_and_no_exchanges() {
+        let with = |rest: &str| parse(&format!(r#"{{"granularity": "n_m", {rest}}}"#)).unwrap().check();
+        let error = with(r#""sparsity": 0.5"#).unwrap_err();
+        assert!(error.key == "sparsity" && error.why.contains("2:4") && error.why.contains("--sparsity"), "{error}");
+        assert_eq!(with(r#""distribution": "std_threshold""#).unwrap_err().key, "distribution");
+        for schedule in ["rigl", "set"] {
+            assert_eq!(with(&format!(r#""schedule": "{schedule}""#)).unwrap_err().key, "schedule");
+        }
+        for schedule in ["one_shot", "iterative", "cubic", "ac_dc"] {
+            assert_eq!(with(&format!(r#""schedule": "{schedule}""#)), Ok(()));
+        }
+        let config = parse(r#"{"granularity": {"n_m": {"n": 1}}}"#).unwrap();
+        assert_eq!((config.density(), config.takes_a_target()), (0.25, false));
     }
 }

@@ -6,10 +6,11 @@ use super::LayerView;
 
 /// Layers whose share would exceed what they have left keep all of that; the factor is then found again for the others.
 pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
-    let len = |v: &LayerView| v.layer.len() as f64;
+    let len = |v: &LayerView| v.len() as f64;
     let total: f64 = views.iter().map(len).sum();
     let keep = (density * total).round();
-    let raw: Vec<f64> = views.iter().map(|v| v.layer.shape.iter().sum::<usize>() as f64 / len(v).max(1.0)).collect();
+    let raw: Vec<f64> =
+        views.iter().map(|v| v.layer.shape.iter().sum::<usize>() as f64 / (v.layer.len() as f64).max(1.0)).collect();
     let left: Vec<f64> = views.iter().map(|v| v.live.kept() as f64).collect();
     let mut full = vec![false; views.len()];
     let shares: Vec<f64> = loop {

@@ -7,7 +7,7 @@ pub(super) fn counts(views: &[LayerView], density: f64, floor: f64) -> Result<Ve
     if !(0.0..=1.0).contains(&floor) {
         return Err(MaskError::Density(floor));
     }
-    let total: usize = views.iter().map(|v| v.layer.len()).sum();
+    let total: usize = views.iter().map(LayerView::len).sum();
     let keep = (density * total as f64).round() as usize;
 
     // Each layer's best weights fill its floor; what is left competes across layers. The rank is
@@ -15,8 +15,8 @@ pub(super) fn counts(views: &[LayerView], density: f64, floor: f64) -> Result<Ve
     let mut counts = Vec::with_capacity(views.len());
     let mut rest = Vec::new();
     for (layer, view) in views.iter().enumerate() {
-        let mut ranked = ranks(&view.layer.name, view.scores, view.live)?;
-        let granted = ((floor * view.layer.len() as f64).ceil() as usize).min(ranked.len());
+        let mut ranked = ranks(&view.layer.name, &view.scores, &view.live)?;
+        let granted = ((floor * view.len() as f64).ceil() as usize).min(ranked.len());
         let cut = ranked.len() - granted;
         highest(&mut ranked, granted);
         rest.extend(ranked[..cut].iter().map(|(score, index)| (*score, layer, *index)));

@@ -10,25 +10,44 @@ mod std_threshold;
 mod uniform;
 mod uniform_plus;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use sentei_graph::Mask;
 use serde::{Deserialize, Serialize};
 
+use crate::granularity::Grouping;
 use crate::layers::Layer;
 use crate::masks::MaskError;
 
-/// What a distribution may look at, for one layer.
-#[derive(Clone, Copy, Debug)]
+/// What a distribution may look at, for one layer. It counts groups of weights, which are single weights unless the
+/// granularity says otherwise.
+#[derive(Clone, Debug)]
 pub struct LayerView<'a> {
     /// Name, shape and kind.
     pub layer: &'a Layer,
     /// Current weights, flat.
     pub weights: &'a [f32],
-    /// Saliency per weight, flat; higher means "keep".
-    pub scores: &'a [f32],
     /// Weights that are not pruned yet.
-    pub live: &'a Mask,
+    pub mask: &'a Mask,
+    /// What is kept or removed as one.
+    pub groups: Grouping,
+    /// Saliency per group; higher means "keep".
+    pub scores: Cow<'a, [f32]>,
+    /// Grouping that are not pruned yet.
+    pub live: Cow<'a, Mask>,
+}
+
+impl LayerView<'_> {
+    /// Number of groups, kept and removed.
+    pub fn len(&self) -> usize {
+        self.live.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 /// Which weights the standard deviation of [`Distribution::StdThreshold`] is taken over.
@@ -106,9 +125,9 @@ impl Default for Distribution {
 }
 
 impl Distribution {
-    /// Number of weights that each layer keeps, at least 1 and never more than are live.
+    /// Number of groups (of weights, when each is by itself) that each layer keeps, at least 1 and never more than are live.
     ///
-    /// * `density`: kept fraction of all weights of `views`, in `(0, 1]`; `StdThreshold` takes no notice of it.
+    /// * `density`: kept fraction of all groups of `views`, in `(0, 1]`; `StdThreshold` takes no notice of it.
     ///
     /// `Global`, `Erk` and `UniformPlus` keep exactly `round(density * total)` in all (unless fewer are live), `Uniform` exactly
     /// `round(density * len)` in each layer, `PerLayer` exactly `round(d * len)` once `density` is down to what the table implies.
@@ -118,7 +137,7 @@ impl Distribution {
     /// exceed the density, or a layer would be emptied.
     pub fn counts(&self, views: &[LayerView], density: f64) -> Result<Vec<usize>, MaskError> {
         let counts = self.counts_with_collapse(views, density)?;
-        match counts.iter().zip(views).find(|(count, view)| **count == 0 && !view.layer.is_empty()) {
+        match counts.iter().zip(views).find(|(count, view)| **count == 0 && !view.is_empty()) {
             None => Ok(counts),
             Some((_, view)) => {
                 Err(MaskError::LayerCollapse { layer: view.layer.name.clone(), weights: view.layer.len() })
@@ -210,9 +229,17 @@ pub(crate) mod tests {
             Fixture { layers, weights, live }
         }
 
-        pub(crate) fn views(&self) -> Vec<LayerView<'_>> {
+        pub(crate) fn views<'a>(&'a self) -> Vec<LayerView<'a>> {
             let zipped = self.layers.iter().zip(&self.weights).zip(&self.live);
-            zipped.map(|((layer, w), live)| LayerView { layer, weights: w, scores: w, live }).collect()
+            let view = |((layer, w), mask): ((_, &'a Vec<f32>), &'a Mask)| LayerView {
+                layer,
+                weights: w,
+                mask,
+                groups: Grouping::single(w.len()),
+                scores: Cow::Borrowed(w),
+                live: Cow::Borrowed(mask),
+            };
+            zipped.map(view).collect()
         }
     }
 

@@ -16,7 +16,7 @@ pub(super) fn counts(
     let layers: Vec<Layer> = views.iter().map(|v| v.layer.clone()).collect();
     let table = table(&layers, densities, others)?;
     let power = power_for(&layers, &table, density);
-    Ok(layers.iter().zip(&table).map(|(l, d)| (d.powf(power) * l.len() as f64).round() as usize).collect())
+    Ok(views.iter().zip(&table).map(|(v, d)| (d.powf(power) * v.len() as f64).round() as usize).collect())
 }
 
 pub(super) fn table(layers: &[Layer], densities: &BTreeMap<String, f64>, others: f64) -> Result<Vec<f64>, MaskError> {

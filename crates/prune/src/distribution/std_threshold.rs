@@ -1,4 +1,4 @@
-//! Keep `|w| > quality * std(W)`, layer by layer.
+//! Keep `|w| > quality * std(W)`, layer by layer; of a group, its mean `|w|` must be greater.
 //!
 //! Source: Han et al. 2015, "Learning both Weights and Connections" (arXiv:1506.02626), section 3.
 
@@ -17,15 +17,17 @@ pub(super) fn counts(
     let count = |view: &LayerView| {
         let quality = layers.get(&view.layer.name).copied().unwrap_or(quality);
         let threshold = quality * population_std(view, std_over);
-        let live = view.weights.iter().zip(view.live.bits()).filter(|(_, live)| **live);
-        live.filter(|(w, _)| f64::from(w.abs()) > threshold).count()
+        let magnitudes: Vec<f32> = view.weights.iter().map(|w| w.abs()).collect();
+        let means = view.groups.means(&view.layer.name, &magnitudes, view.mask)?;
+        let live = means.iter().zip(view.live.bits()).filter(|(_, live)| **live);
+        Ok(live.filter(|(mean, _)| f64::from(**mean) > threshold).count())
     };
-    Ok(views.iter().map(count).collect())
+    views.iter().map(count).collect()
 }
 
 fn population_std(view: &LayerView, over: StdOver) -> f64 {
     let counted = |live: &bool| *live || over == StdOver::All;
-    let values = || view.weights.iter().zip(view.live.bits()).filter(|(_, l)| counted(l)).map(|(w, _)| f64::from(*w));
+    let values = || view.weights.iter().zip(view.mask.bits()).filter(|(_, l)| counted(l)).map(|(w, _)| f64::from(*w));
     let n = values().count().max(1) as f64;
     let mean = values().sum::<f64>() / n;
     (values().map(|w| (w - mean) * (w - mean)).sum::<f64>() / n).sqrt()

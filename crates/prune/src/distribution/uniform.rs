@@ -3,7 +3,7 @@
 use super::LayerView;
 
 pub(super) fn counts(views: &[LayerView], density: f64) -> Vec<usize> {
-    views.iter().map(|v| (density * v.layer.len() as f64).round() as usize).collect()
+    views.iter().map(|v| (density * v.len() as f64).round() as usize).collect()
 }
 
 #[cfg(test)]

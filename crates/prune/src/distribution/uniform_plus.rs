@@ -11,7 +11,7 @@ const CLASSIFIER: f64 = 0.2;
 
 /// The layers between the ends share what is left, each at the same density unless it has less than that left.
 pub(super) fn counts(views: &[LayerView], density: f64) -> Result<Vec<usize>, MaskError> {
-    let len = |i: usize| views[i].layer.len() as f64;
+    let len = |i: usize| views[i].len() as f64;
     let total: f64 = (0..views.len()).map(len).sum();
     let keep = (density * total).round();
     let left = |i: usize| views[i].live.kept() as f64;

@@ -140,10 +140,7 @@ fn prune_parents(
         Start::Fresh => parents.fresh.ok_or(TrainError::NoInitialWeights)?,
         Start::Trained => parents.trained.ok_or(TrainError::NoTrainedParent)?,
     };
-    let prunable = prunable_layers(graph, prune.prunable_set());
-    if prunable.is_empty() {
-        return Err(TrainError::NothingPrunable);
-    }
+    let prunable = prunable(graph, prune)?;
     if prune.error_budget_points.is_some() && run.data.indices(sentei_data::Split::Val).is_empty() {
         return Err(TrainError::NoValidation(run.data.name.clone(), "error_budget_points"));
     }
@@ -173,13 +170,15 @@ fn prune_parents(
 /// [`TrainError::Mask`] when a layer would collapse, [`TrainError::NothingPrunable`], [`TrainError::NoScoreData`].
 pub fn prune_only(graph: &Graph, prune: &PruneConfig, seed: u64) -> Result<PruneOutcome, TrainError> {
     prune.check()?;
-    let prunable = prunable_layers(graph, prune.prunable_set());
-    if prunable.is_empty() {
-        return Err(TrainError::NothingPrunable);
-    }
+    let prunable = prunable(graph, prune)?;
     let mut net = Net::new(graph, &Device::Cpu)?;
     let score = prune.score.build();
-    let pruner = Pruner { collapse: prune.collapse, seed, ..Pruner::new(&prunable, &*score, &prune.distribution) };
+    let pruner = Pruner {
+        granularity: prune.granularity,
+        collapse: prune.collapse,
+        seed,
+        ..Pruner::new(&prunable, &*score, &prune.distribution)
+    };
     let density = prune.distribution.final_density(&prunable, prune.density())?;
     let masks = pruner.masks(&mut net, &Masks::of_zeros(graph, &prunable), density.unwrap_or(1.0))?;
     let mut pruned = graph.clone();
@@ -190,6 +189,18 @@ pub fn prune_only(graph: &Graph, prune: &PruneConfig, seed: u64) -> Result<Prune
         pruned.set_initializer(id, tensor);
     }
     PruneOutcome::new(pruned, masks)
+}
+
+/// The layers that `prune` prunes, of which there is at least one.
+fn prunable(graph: &Graph, prune: &PruneConfig) -> Result<Vec<Layer>, TrainError> {
+    let prunable = prunable_layers(graph, prune.prunable_set());
+    if prunable.is_empty() {
+        return Err(TrainError::NothingPrunable);
+    }
+    match prune.granularity.left_dense(&prunable).len() == prunable.len() {
+        true => Err(TrainError::PatternFitsNothing(prune.granularity)),
+        false => Ok(prunable),
+    }
 }
 
 impl PruneOutcome {

@@ -99,6 +99,7 @@ impl<'a, 'r> Rounds<'a, 'r> {
         let before = (Snapshot::of(self.net)?, self.masks.clone());
         let score = self.prune.score.build();
         let pruner = Pruner {
+            granularity: self.prune.granularity,
             collapse: self.prune.collapse,
             data: Some(ScoreData { data: self.run.data, normalise: self.run.normalise }),
             seed: self.train.seed,

@@ -174,10 +174,10 @@ impl Schedule {
                 Box::new(AcDc { pruner, density: to, warm_up, phase, last })
             }
             Schedule::Rigl { every_steps, fraction, end } => {
-                Box::new(Rigl { exchanges: exchanges(every_steps, end), fraction })
+                Box::new(Rigl { pruner, exchanges: exchanges(every_steps, end), fraction })
             }
             Schedule::Set { every_steps, fraction, end } => {
-                Box::new(Set { exchanges: exchanges(every_steps, end), fraction, seed: pruner.seed })
+                Box::new(Set { pruner, exchanges: exchanges(every_steps, end), fraction })
             }
         })
     }

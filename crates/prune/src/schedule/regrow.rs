@@ -3,7 +3,9 @@
 use sentei_graph::Mask;
 
 use super::StepView;
+use crate::granularity::Grouping;
 use crate::masks::{Masks, top_k};
+use crate::score::Pruner;
 use crate::snapshot::values;
 use crate::train::TrainError;
 
@@ -23,31 +25,37 @@ impl Exchanges {
     }
 }
 
-/// Exchanges `fraction` of the kept weights of every layer of the masks in force.
+/// Exchanges `fraction` of the kept weights of every layer of the masks in force, or of its groups where `pruner` has
+/// groups.
 ///
-/// * `fraction`: of each layer's kept weights, in `[0, 1]`; `round(fraction * kept)` of them are dropped.
-/// * `growth`: one score per weight of the named layer, of that length; the highest among those not kept are grown. A
-///   dropped weight competes too; one that wins was never away and keeps its value.
+/// * `fraction`: of each layer's kept groups, in `[0, 1]`; `round(fraction * kept)` of them are dropped.
+/// * `growth`: one score per group of the named layer; the highest among those not kept are grown, whole. A dropped group
+///   competes too; one that wins was never away and keeps its values.
 ///
-/// Every layer keeps exactly as many weights as before.
+/// Every layer keeps exactly as many groups as before. N:M has no place here: it fixes the number in each of its groups.
 ///
 /// # Errors
 /// [`TrainError::Mask`] when a weight or a growth score is not finite.
 pub(super) fn exchange(
     view: &StepView,
+    pruner: &Pruner,
     fraction: f64,
-    growth: impl Fn(&str, usize) -> Result<Vec<f32>, TrainError>,
+    growth: impl Fn(&str, &Grouping) -> Result<Vec<f32>, TrainError>,
 ) -> Result<Masks, TrainError> {
     let one = |(name, mask): (&str, &Mask)| {
-        let kept = mask.kept();
+        let groups = pruner.groups(name, mask.len());
+        let live = groups.live(mask);
+        let kept = live.kept();
         let moved = ((fraction * kept as f64).round() as usize).min(kept);
-        if moved == 0 || kept == mask.len() {
+        if moved == 0 || kept == live.len() {
             return Ok((name.to_string(), mask.clone()));
         }
         let magnitudes: Vec<f32> = values(view.net, name)?.into_iter().map(f32::abs).collect();
-        let stays = top_k(name, &magnitudes, mask, kept - moved)?;
+        let stays = top_k(name, &groups.means(name, &magnitudes, mask)?, &live, kept - moved)?;
         let free = Mask::from_bits(stays.bits().iter().map(|stays| !stays).collect());
-        let grown = top_k(name, &growth(name, mask.len())?, &free, moved)?;
+        let grown = top_k(name, &growth(name, &groups)?, &free, moved)?;
+        let stays = groups.weights(stays, mask);
+        let grown = groups.weights(grown, &Mask::dense(mask.len()));
         let bits = stays.bits().iter().zip(grown.bits()).map(|(a, b)| *a || *b);
         Ok((name.to_string(), Mask::from_bits(bits.collect())))
     };

@@ -8,6 +8,7 @@ use super::*;
 use crate::Net;
 use crate::config::{OptimizerConfig, TrainConfig};
 use crate::distribution::Distribution;
+use crate::granularity::Granularity;
 use crate::layers::{Layer, PrunableSet, prunable_layers};
 use crate::masks::Masks;
 use crate::net::Param;
@@ -32,9 +33,11 @@ fn pulls(params: &[Param], seed: usize) -> GradStore {
     params.iter().map(term).reduce(|a, b| (a + b).unwrap()).unwrap().backward().unwrap()
 }
 
-/// Takes `steps` optimiser steps under a schedule and calls `look` after each with the masks before and after it.
+/// Takes `steps` optimiser steps under a schedule and calls `look` after each with the masks before and after it. The
+/// density at the end is a quarter, or that of the pattern.
 fn walk(
     schedule: Schedule,
+    granularity: Granularity,
     (config, parameterisation): (&TrainConfig, Parameterisation),
     steps: u64,
     mut look: impl FnMut(u64, &Net, &Optimizer, &Masks, &Masks),
@@ -43,12 +46,13 @@ fn walk(
     let mut net = Net::new(&graph, &Device::Cpu).unwrap();
     let layers: Vec<Layer> = prunable_layers(&graph, PrunableSet::ALL);
     let distribution = Distribution::default();
-    let pruner = Pruner { seed: 3, ..Pruner::new(&layers, &Magnitude, &distribution) };
+    let pruner = Pruner { seed: 3, granularity, ..Pruner::new(&layers, &Magnitude, &distribution) };
+    let target = granularity.density().unwrap_or(0.25);
     let mut optimizer = Optimizer::new(config, net.vars());
     optimizer.parameterise(parameterisation, net.vars()).unwrap();
     let grads: Vec<GradStore> = (0..62).map(|seed| pulls(net.vars(), seed)).collect();
-    let rounds = schedule.rounds(1.0, 0.25);
-    let policy = schedule.policy(&pruner, [1.0, 0.25], steps);
+    let rounds = schedule.rounds(1.0, target);
+    let policy = schedule.policy(&pruner, [1.0, target], steps);
     let mut masks = Masks::dense(&layers);
     for step in 0..steps {
         let before = masks.clone();
@@ -109,10 +113,16 @@ fn no_weight_returns_in_100_000_steps_of_any_schedule_that_does_not_regrow() {
     for schedule in [Schedule::OneShot, Schedule::Iterative { rounds: 5 }, Schedule::CUBIC] {
         assert!(!schedule.regrows());
         for (config, how) in optimisers() {
-            let masks = walk(schedule, (&config, how), STEPS, |step, net, optimizer, before, now| {
-                assert!(now.is_subset_of(before), "{schedule:?} step {step}");
-                assert_removed_are_zero(step, net, optimizer, now);
-            });
+            let masks = walk(
+                schedule,
+                Granularity::Unstructured,
+                (&config, how),
+                STEPS,
+                |step, net, optimizer, before, now| {
+                    assert!(now.is_subset_of(before), "{schedule:?} step {step}");
+                    assert_removed_are_zero(step, net, optimizer, now);
+                },
+            );
             assert_eq!(masks.kept(), 12, "a quarter of 48");
         }
     }
@@ -125,23 +135,82 @@ fn schedules_that_regrow_change_the_kept_set_and_keep_exact_counts() {
         assert!(schedule.regrows());
         for (config, how) in optimisers() {
             let (mut changes, mut returned) = (0, 0);
-            let masks = walk(schedule, (&config, how), STEPS, |step, net, optimizer, before, now| {
-                assert_removed_are_zero(step, net, optimizer, now);
-                let counts = |masks: &Masks| masks.iter().map(|(_, m)| m.kept()).collect::<Vec<_>>();
-                if before != now {
-                    changes += 1;
-                    returned += usize::from(!now.is_subset_of(before));
-                    let exchange = matches!(schedule, Schedule::Rigl { .. } | Schedule::Set { .. }) && step > 0;
-                    assert!(!exchange || counts(before) == counts(now), "{schedule:?} step {step}");
-                }
-                let dense_phase = matches!(schedule, Schedule::AcDc { .. }) && now.kept() == 48;
-                assert!(now.kept() == 12 || dense_phase, "{schedule:?} step {step}: {}", now.kept());
-                let settled = step as f64 >= 0.76 * STEPS as f64;
-                assert!(!settled || (before == now && now.kept() == 12), "{schedule:?} step {step}");
-            });
+            let masks = walk(
+                schedule,
+                Granularity::Unstructured,
+                (&config, how),
+                STEPS,
+                |step, net, optimizer, before, now| {
+                    assert_removed_are_zero(step, net, optimizer, now);
+                    let counts = |masks: &Masks| masks.iter().map(|(_, m)| m.kept()).collect::<Vec<_>>();
+                    if before != now {
+                        changes += 1;
+                        returned += usize::from(!now.is_subset_of(before));
+                        let exchange = matches!(schedule, Schedule::Rigl { .. } | Schedule::Set { .. }) && step > 0;
+                        assert!(!exchange || counts(before) == counts(now), "{schedule:?} step {step}");
+                    }
+                    let dense_phase = matches!(schedule, Schedule::AcDc { .. }) && now.kept() == 48;
+                    assert!(now.kept() == 12 || dense_phase, "{schedule:?} step {step}: {}", now.kept());
+                    let settled = step as f64 >= 0.76 * STEPS as f64;
+                    assert!(!settled || (before == now && now.kept() == 12), "{schedule:?} step {step}");
+                },
+            );
             assert!(changes > 5 && returned > 5, "{schedule:?}: {changes} changes, {returned} with returns");
             assert_eq!(masks.kept(), 12);
         }
+    }
+}
+
+#[test]
+fn groups_hold_at_every_one_of_300_steps_of_every_schedule() {
+    const STEPS: u64 = 320;
+    let (blocks, pattern) = (Granularity::Block { rows: 2 }, Granularity::TWO_OF_FOUR);
+    let all = [
+        Schedule::OneShot,
+        Schedule::Iterative { rounds: 2 },
+        Schedule::Cubic { start: 0.1, end: 0.75, every_steps: 10 },
+        Schedule::AC_DC,
+        Schedule::RIGL,
+        Schedule::SET,
+    ];
+    let (config, how) = optimisers().remove(3);
+    for schedule in all {
+        let mut changes = 0;
+        // fc0.w [4, 9] and fc1.w [3, 4]: in blocks of two rows 18 and 8 groups, the last 4 of them of one weight.
+        let masks = walk(schedule, blocks, (&config, how), STEPS, |step, net, optimizer, before, now| {
+            assert_removed_are_zero(step, net, optimizer, now);
+            changes += usize::from(before != now);
+            for (name, inputs) in [("fc0.w", 9), ("fc1.w", 4)] {
+                let bits = now.get(name).unwrap().bits();
+                for (i, bit) in bits.iter().enumerate().filter(|(i, _)| i / inputs % 2 == 1) {
+                    assert_eq!(*bit, bits[i - inputs], "{schedule:?} step {step}: {name} {i}");
+                }
+            }
+        });
+        let blocks_of = |name: &str, inputs: usize| {
+            let bits = masks.get(name).unwrap().bits().iter().enumerate();
+            bits.filter(|(i, keep)| **keep && (i / inputs).is_multiple_of(2)).count()
+        };
+        assert_eq!(blocks_of("fc0.w", 9) + blocks_of("fc1.w", 4), 7, "{schedule:?}: a quarter of 26, rounded");
+        assert!(changes > 0, "{schedule:?}");
+        if matches!(schedule, Schedule::Rigl { .. } | Schedule::Set { .. }) {
+            assert!(changes > 3, "{schedule:?} moved blocks, found {changes} changes");
+            continue;
+        }
+        let masks = walk(schedule, pattern, (&config, how), STEPS, |step, net, optimizer, _, now| {
+            assert_removed_are_zero(step, net, optimizer, now);
+        });
+        // Nine inputs keep 2 + 2 + 1, four keep 2.
+        let per_row = |name: &str, inputs: usize| {
+            masks
+                .get(name)
+                .unwrap()
+                .bits()
+                .chunks(inputs)
+                .map(|row| row.iter().filter(|b| **b).count())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!((per_row("fc0.w", 9), per_row("fc1.w", 4)), (vec![5; 4], vec![2; 3]), "{schedule:?}");
     }
 }
 
@@ -153,17 +222,19 @@ fn rigl_grows_the_largest_gradients_and_set_does_not_look_at_them() {
     let bits: Vec<bool> = (0..36).map(|i| i % 3 == 0).collect();
     let masks: Masks = [("fc0.w".to_string(), Mask::from_bits(bits.clone()))].into_iter().collect();
     let exchanges = Exchanges { every_steps: 1, end: 100 };
+    let distribution = Distribution::default();
+    let pruner = |seed| Pruner { seed, ..Pruner::new(&[], &Magnitude, &distribution) };
     let grown = |net: &mut Net, policy: &dyn MaskPolicy| {
         let view = StepView { step: 1, net, grads: &grads, masks: &masks };
         policy.remask(view).unwrap().unwrap().masks.get("fc0.w").unwrap().bits().to_vec()
     };
-    let by_gradient = grown(&mut net, &Rigl { exchanges, fraction: 0.5 });
+    let by_gradient = grown(&mut net, &Rigl { pruner: &pruner(0), exchanges, fraction: 0.5 });
     let pull = |i: usize| testing::noise("pull 0 fc0.w", i).abs();
     let away = (0..36).filter(|i| !by_gradient[*i]).map(pull).fold(0.0, f32::max);
     for i in (0..36).filter(|i| by_gradient[*i] && !bits[*i]) {
         assert!(pull(i) >= away, "weight {i} was grown before one with a larger gradient");
     }
-    let random = |net: &mut Net, seed| grown(net, &Set { exchanges, fraction: 0.5, seed });
+    let random = |net: &mut Net, seed| grown(net, &Set { pruner: &pruner(seed), exchanges, fraction: 0.5 });
     assert_eq!(random(&mut net, 1), random(&mut net, 1));
     assert_ne!(random(&mut net, 1), random(&mut net, 2));
 }

@@ -1,17 +1,18 @@
-//! Joins a score with a distribution: the masks of a density, exactly counted.
+//! Joins a score with a granularity and a distribution: the masks of a density, exactly counted.
 
 use candle_core::Tensor;
 use sentei_graph::Mask;
 
 use super::{Score, ScoreData, ScoreInput};
 use crate::distribution::{Collapse, Distribution, LayerView};
+use crate::granularity::{Granularity, Grouping, n_m};
 use crate::layers::Layer;
-use crate::masks::{Masks, top_k};
+use crate::masks::{MaskError, Masks, top_k};
 use crate::net::Net;
 use crate::snapshot::values;
 use crate::train::TrainError;
 
-/// Score and distribution of one set of layers.
+/// Score, granularity and distribution of one set of layers.
 #[derive(Clone, Copy)]
 pub struct Pruner<'a> {
     /// Layers that compete, in graph order.
@@ -20,6 +21,8 @@ pub struct Pruner<'a> {
     pub score: &'a dyn Score,
     /// How much each layer keeps.
     pub distribution: &'a Distribution,
+    /// What is removed together.
+    pub granularity: Granularity,
     /// What happens when a layer would keep nothing.
     pub collapse: Collapse,
     /// Images for scores that need them.
@@ -29,9 +32,16 @@ pub struct Pruner<'a> {
 }
 
 impl<'a> Pruner<'a> {
-    /// A pruner that refuses layer collapse, without data and with seed 0.
+    /// A pruner of single weights that refuses layer collapse, without data and with seed 0.
     pub fn new(layers: &'a [Layer], score: &'a dyn Score, distribution: &'a Distribution) -> Self {
-        Pruner { layers, score, distribution, collapse: Collapse::Refuse, data: None, seed: 0 }
+        let (granularity, collapse) = (Granularity::Unstructured, Collapse::Refuse);
+        Pruner { layers, score, distribution, granularity, collapse, data: None, seed: 0 }
+    }
+
+    /// What is kept or removed as one in the layer of that name, which has `weights` weights.
+    pub fn groups(&self, name: &str, weights: usize) -> Grouping {
+        let layer = self.layers.iter().find(|l| l.name == name);
+        layer.map_or(Grouping::single(weights), |l| self.granularity.groups(l))
     }
 
     /// Masks of `density` over [`Pruner::layers`]; layers of `masks` outside of them keep the mask they have.
@@ -39,6 +49,9 @@ impl<'a> Pruner<'a> {
     /// The result is a subset of `masks`: a pruned weight never returns. The weights are as before afterwards; between
     /// the rounds of [`Score::rounds`] those that were removed are 0. The density of round `k` of `n` is
     /// `from * (density / from)^(k/n)`, with `from` the density that `masks` has over the layers.
+    ///
+    /// Blocks are counted as a whole: the density is that of blocks. N:M keeps what it says, or more on the way there
+    /// ([`n_m::kept_at`]); the distribution is not asked then.
     ///
     /// # Errors
     /// [`TrainError::Mask`] when the density cannot be met, for one because a layer would collapse and that is refused.
@@ -92,15 +105,27 @@ impl<'a> Pruner<'a> {
     ) -> Result<Vec<Mask>, TrainError> {
         let (data, seed) = (self.data, self.seed);
         let scores = self.score.score(ScoreInput { net, layers: self.layers, weights, masks, data, seed })?;
-        let views: Vec<LayerView> = (0..self.layers.len())
-            .map(|i| LayerView { layer: &self.layers[i], weights: &weights[i], scores: &scores[i], live: &live[i] })
-            .collect();
+        if let Granularity::NM { n, m } = self.granularity {
+            let keep = n_m::kept_at(density, n, m);
+            let chosen = (0..self.layers.len()).map(|i| n_m::select(&self.layers[i], &scores[i], &live[i], keep, m));
+            return Ok(chosen.collect::<Result<Vec<Mask>, _>>()?);
+        }
+        let view = |i: usize| {
+            let (layer, mask) = (&self.layers[i], &live[i]);
+            let groups = self.granularity.groups(layer);
+            let scores = groups.means(&layer.name, &scores[i], mask)?;
+            Ok(LayerView { layer, weights: &weights[i], mask, groups, scores, live: groups.live(mask) })
+        };
+        let views = (0..self.layers.len()).map(view).collect::<Result<Vec<LayerView>, MaskError>>()?;
         let counts = match self.collapse {
             Collapse::Refuse => self.distribution.counts(&views, density)?,
             Collapse::Allow => self.distribution.counts_with_collapse(&views, density)?,
         };
-        let chosen = views.iter().zip(counts).map(|(v, keep)| top_k(&v.layer.name, v.scores, v.live, keep));
-        Ok(chosen.collect::<Result<Vec<Mask>, _>>()?)
+        let chosen = |(view, keep): (&LayerView, usize)| {
+            let kept = top_k(&view.layer.name, &view.scores, &view.live, keep)?;
+            Ok(view.groups.weights(kept, view.mask))
+        };
+        Ok(views.iter().zip(counts).map(chosen).collect::<Result<Vec<Mask>, MaskError>>()?)
     }
 
     fn put(&self, net: &mut Net, weights: &[Vec<f32>]) -> Result<(), TrainError> {
@@ -118,7 +143,6 @@ mod tests {
 
     use super::*;
     use crate::layers::{PrunableSet, prunable_layers};
-    use crate::masks::MaskError;
     use crate::score::Random;
     use crate::testing;
 

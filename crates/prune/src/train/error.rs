@@ -5,6 +5,7 @@ use sentei_graph::passes::{BlockError, PassError};
 use crate::PruneError;
 use crate::checkpoint::CheckpointError;
 use crate::config::ConfigError;
+use crate::granularity::Granularity;
 use crate::masks::MaskError;
 
 /// Why training, pruning or evaluation ended early.
@@ -71,6 +72,9 @@ pub enum TrainError {
     /// No layer is left to prune.
     #[error("no layer is prunable; see prune_first, prune_last and prune_depthwise")]
     NothingPrunable,
+    /// Every layer has fewer input channels than a group of the pattern.
+    #[error("granularity {0}: no prunable layer has the input channels of one group, so all would stay dense")]
+    PatternFitsNothing(Granularity),
     /// A method that prunes a trained network got none.
     #[error(
         "this method prunes a trained network and there is none; train one first, or choose a method that starts fresh"

@@ -1,0 +1,106 @@
+//! Regular patterns in the zeros of a weight: what hardware or kernels could use.
+
+use std::fmt;
+
+use crate::Tensor;
+
+/// A rule that the zeros of a weight keep to, everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pattern {
+    /// At most `n` of every `m` weights in a row along axis 1, the input channels, are not zero, for each output channel
+    /// and kernel position; at most `ceil(n * rest / m)` of a group at the end with only `rest` weights.
+    NM {
+        /// Most non-zeros of a group.
+        n: usize,
+        /// Weights of a group.
+        m: usize,
+    },
+    /// `rows` neighbouring output channels, from a multiple of `rows` on, have their zeros in the same places.
+    Blocks {
+        /// Output channels of a block; the last block has what is left.
+        rows: usize,
+    },
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Pattern::NM { n, m } => write!(f, "{n}:{m}"),
+            Pattern::Blocks { rows } => write!(f, "blocks of {rows}"),
+        }
+    }
+}
+
+/// The patterns that hold exactly for `weight` `[out, in, ...]`: the sparsest N:4, and the largest blocks of 8, 4 or 2.
+///
+/// A weight without zeros or without anything else has none. One that is very sparse keeps to N:4 by itself, and tensor
+/// cores may use that as well; the pattern says nothing about how it came about.
+pub fn patterns(weight: &Tensor) -> Vec<Pattern> {
+    if weight.shape.len() < 2 || weight.nonzero() == 0 || weight.nonzero() == weight.len() {
+        return Vec::new();
+    }
+    let n_m = (1..4).find(|n| keeps_to(weight, *n, 4)).map(|n| Pattern::NM { n, m: 4 });
+    let blocks = [8, 4, 2].into_iter().find(|rows| in_blocks(weight, *rows)).map(|rows| Pattern::Blocks { rows });
+    n_m.into_iter().chain(blocks).collect()
+}
+
+fn keeps_to(weight: &Tensor, n: usize, m: usize) -> bool {
+    let inputs = weight.shape[1];
+    let kernel: usize = weight.shape[2..].iter().product();
+    let fits = |row: &[f32], position: usize, first: usize| {
+        let group = first..inputs.min(first + m);
+        let most = (n * group.len()).div_ceil(m);
+        group.filter(|i| row[i * kernel + position] != 0.0).count() <= most
+    };
+    inputs >= m
+        && weight
+            .data
+            .chunks(inputs * kernel)
+            .all(|row| (0..kernel).all(|position| (0..inputs).step_by(m).all(|first| fits(row, position, first))))
+}
+
+fn in_blocks(weight: &Tensor, rows: usize) -> bool {
+    let outputs = weight.shape[0];
+    let inner = weight.len() / outputs;
+    outputs >= rows
+        && weight.data.chunks(rows * inner).all(|block| {
+            let (first, others) = block.split_at(inner);
+            others.chunks(inner).all(|row| row.iter().zip(first).all(|(a, b)| (*a == 0.0) == (*b == 0.0)))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(shape: &[usize], kept: impl Fn(usize) -> bool) -> String {
+        let data = (0..shape.iter().product()).map(|i| if kept(i) { 1.0 } else { 0.0 }).collect();
+        let names: Vec<String> = patterns(&Tensor::new(shape, data)).iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
+
+    #[test]
+    fn a_pattern_is_named_only_when_it_holds_everywhere() {
+        assert_eq!(found(&[3, 8], |i| i % 4 < 2), "2:4, blocks of 2");
+        assert_eq!(found(&[3, 8], |i| i % 4 < 2 || i == 15), "3:4");
+        assert_eq!(found(&[3, 8], |i| [1, 6, 9, 15, 16, 20].contains(&i)), "1:4");
+        assert_eq!(found(&[3, 8], |_| true), "");
+        assert_eq!(found(&[3, 8], |_| false), "");
+        assert_eq!(found(&[3, 3], |i| i == 0), "", "fewer than 4 inputs");
+        // Five inputs: the one at the end may stay.
+        assert_eq!(found(&[1, 5], |i| [0, 2, 4].contains(&i)), "2:4");
+    }
+
+    #[test]
+    fn groups_run_along_the_input_channels_of_each_kernel_position() {
+        // [out 1, in 4, 1, 3]: position p of channel c is index 3 c + p.
+        assert_eq!(found(&[1, 4, 1, 3], |i| i / 3 < 2), "2:4");
+        assert_eq!(found(&[1, 4, 1, 3], |i| i % 3 == 0), "", "all four channels at one position");
+    }
+
+    #[test]
+    fn the_last_block_may_be_smaller() {
+        assert_eq!(found(&[6, 2], |i| i / 8 == i % 2), "blocks of 4");
+        assert_eq!(found(&[6, 2], |i| i / 8 == i % 2 || i == 8), "", "the last block is torn");
+    }
+}
