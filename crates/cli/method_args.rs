@@ -126,9 +126,9 @@ pub fn help() -> String {
          weights of MODEL as they are, which should be initial ones (`train --initial FILE` writes them), or with `shrink`\n\
          from those the baseline started from; it then trains for the whole [train] budget.\n\
          \nWhat is removed together (--granularity) goes with every method:\n  \
-         unstructured  single weights; the most accurate at a given density, and what the sparse kernels here run\n  \
-         2:4, N:M      N of every M weights along the input channels stay, so no --density; 2:4 is what TensorRT runs\n                \
-         sparse. Layers with fewer than M input channels stay dense. Not with rigl and set\n  \
+         unstructured  single weights: most accurate at a given density, run by the sparse kernels\n  \
+         2:4, N:M      N of every M weights along the input channels stay, so no --density;\n                \
+         TensorRT runs 2:4 sparse; narrower layers stay dense; not with rigl and set\n  \
          block         4 neighbouring output channels lose the same weights; --density counts blocks"
 }
 
