@@ -85,7 +85,9 @@ pub enum Schedule {
 const ROUNDS: u32 = 3;
 const START: f64 = 0.1;
 const END: f64 = 0.75;
-const EVERY_STEPS: u64 = 100;
+/// The paper cuts every 100 to 1,000 steps of long trainings; here a retraining may have a few hundred steps in all, and a ramp
+/// of two cuts would be none.
+const EVERY_STEPS: u64 = 10;
 const WARM_UP: f64 = 0.1;
 const PHASE: f64 = 0.05;
 const LAST: f64 = 0.25;

@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn nothing_removed_is_the_baseline_and_a_block_that_cannot_go_is_an_error() {
-        let spec = InspectionSpec { height: 16, width: 16, train: 24, val: 40, test: 6, ..InspectionSpec::default() };
+        let spec = InspectionSpec { height: 16, width: 16, train: 24, val: 40, test: 6 };
         let data = Arc::new(inspection(&spec, 3));
         let spec = sentei_models::Spec { channels: 1, height: 16, width: 16, classes: data.classes.len(), seed: 3 };
         let graph = sentei_models::build("resnet8", &spec).unwrap();
