@@ -123,9 +123,15 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    #[cfg(feature = "prune")]
-    jobs::end_with_parent();
     let cli = Cli::parse();
+    #[cfg(feature = "prune")]
+    {
+        // Before the first thread. Verbs that measure leave the allocator as any program has it.
+        if matches!(cli.verb, Verb::Train(_) | Verb::Prune(_) | Verb::Analyze(_) | Verb::Sweep(_)) {
+            sentei_kernels::keep_freed_memory();
+        }
+        jobs::end_with_parent();
+    }
     match dispatch(cli.verb, cli.out) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -29,8 +29,8 @@
 //! - `run` never allocates and gives the same bits however the caller cuts the pixels or the batch.
 //! - A packed tensor that passed [`packed::Packed::validate`] decodes without panic, inside the byte budget.
 //! - Hostile bytes meet `packed` only; kernels get weights that were checked there. `unsafe` stands only in the
-//!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share, the safe wrapper of each table and
-//!   the one call behind `product`.
+//!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share, the safe wrapper of each table,
+//!   and the one call each behind `product` and [`keep_freed_memory`].
 
 pub mod conv;
 pub mod gemv;
@@ -41,9 +41,11 @@ pub mod spmm;
 
 mod activation;
 mod error;
+mod heap;
 
 pub use activation::Activation;
 pub use error::KernelError;
+pub use heap::keep_freed_memory;
 
 /// Name of every micro-kernel of this build, and whether this processor can run it.
 pub fn kernels() -> Vec<(&'static str, bool)> {
