@@ -178,18 +178,19 @@ fn a_job_that_is_killed_goes_on_and_ends_in_the_same_result() {
     let whole = job(at, "whole", MAGNITUDE);
 
     // Once while the dense network is being trained, once while the pruned one is.
-    for checkpoint in ["cut/parents/seed-0.checkpoint.safetensors", "cut/work/0001/checkpoint.safetensors"] {
+    let (parents, unfinished) = (at.join("cut").join("parents"), at.join("cut").join("work").join("0001"));
+    for checkpoint in [parents.join("seed-0.checkpoint.safetensors"), unfinished.join("checkpoint.safetensors")] {
         let mut child = start(at, &["sweep", "run", "cut", "--index", "1", "--quiet"]);
-        wait_for(checkpoint, || at.join(checkpoint).exists());
+        wait_for("a checkpoint", || checkpoint.exists());
         child.kill().expect("killed");
         child.wait().expect("reaped");
-        assert!(at.join(checkpoint).exists(), "it was cut off in the middle");
+        assert!(checkpoint.exists(), "it was cut off in the middle");
         assert!(!at.join("cut/results/0001.json").exists());
     }
     let cut = job(at, "cut", MAGNITUDE);
     assert_eq!(cut["ran"], true);
     assert_eq!(timeless(cut["result"].clone()), timeless(whole["result"].clone()));
-    assert!(!at.join("cut/work/0001").exists(), "the checkpoint has served");
+    assert!(!unfinished.exists(), "the checkpoint has served");
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn best_seconds(rounds: usize, mut work: impl FnMut()) -> f64 {
 }
 
 #[test]
-#[ignore = "a measurement, not a check; needs release mode and an idle machine"]
+#[ignore = "a measurement on an idle machine, not a check: cargo test --release -p sentei-prune --test speed -- --ignored --nocapture --test-threads=1"]
 fn training_step_of_a_small_inspection_net() {
     let graph = Graph::parse(
         "x = input f32[1,1,64,64]
@@ -63,7 +63,7 @@ fn training_step_of_a_small_inspection_net() {
 }
 
 #[test]
-#[ignore = "a measurement, not a check; needs release mode and an idle machine"]
+#[ignore = "a measurement on an idle machine, not a check: cargo test --release -p sentei-prune --test speed -- --ignored --nocapture --test-threads=1"]
 fn single_convolutions() {
     let cases = [
         (64, 32, 32, 32, "3,3", "pad=1", 1),
@@ -117,7 +117,7 @@ fn forget_peak() {
 }
 
 #[test]
-#[ignore = "a measurement, not a check; needs an idle machine"]
+#[ignore = "a measurement on an idle machine, not a check: cargo test --release -p sentei-prune --test speed -- --ignored --nocapture --test-threads=1"]
 fn hessian_vector_products_in_gradients() {
     for (name, channels, side) in [("inspect", 1, 64), ("resnet20", 3, 32)] {
         let spec = sentei_models::Spec { channels, height: side, width: side, classes: 10, seed: 1 };

@@ -7,6 +7,8 @@
 use candle_core::{Result, Tensor, bail};
 use sentei_graph::Op;
 
+use crate::conv::add_bias;
+
 mod activation;
 mod pool;
 
@@ -136,6 +138,18 @@ fn bilinear_tangent(op: &impl Lower, inputs: &[Dual], step: &mut Step) -> Result
     let left = a.push(|_, da| op.lower(&[da, &b.value], step))?;
     let right = b.push(|_, db| op.lower(&[&a.value, db], step))?;
     sum([left, right].into_iter().flatten().map(Ok))
+}
+
+/// The tangent of an op that is linear in its first two inputs, each, and adds its third, if there is one, to every channel:
+/// `dx * W + x * dW + db`.
+fn biased_tangent(op: &impl Lower, inputs: &[Dual], y: &Tensor, step: &mut Step) -> Result<Option<Tensor>> {
+    let (x_and_weight, bias) = inputs.split_at(2.min(inputs.len()));
+    let product = bilinear_tangent(op, x_and_weight, step)?;
+    let Some(db) = bias.first().and_then(|b| b.tangent.as_ref()) else { return Ok(product) };
+    match product {
+        Some(product) => add_bias(&product, db).map(Some),
+        None => add_bias(&y.zeros_like()?, db).map(Some),
+    }
 }
 
 /// The sum of tensors of one shape, `None` of none.
