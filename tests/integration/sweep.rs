@@ -295,3 +295,40 @@ fn a_slurm_array_does_the_plan_and_a_cancelled_task_is_done_by_the_next_array() 
     assert!(second.contains("--array=\"0\"\n"), "the second array holds what is left: {second}");
     assert_eq!((&after["done"], &after["missing"]), (&json!(JOBS), &json!([])), "{after}\n{}", logs());
 }
+
+#[test]
+fn a_number_of_nothing_is_refused_and_not_taken_for_one() {
+    let place = workplace();
+    let at = place.path();
+    json(&mut plan(at, "s", "1", &[]));
+    for arguments in [
+        &["slurm", "s", "--array-limit", "0"][..],
+        &["slurm", "s", "--cpus", "0"],
+        &["k8s", "s", "--image", "i", "--parallelism", "0"],
+        &["k8s", "s", "--image", "i", "--cpus", "0"],
+    ] {
+        let (code, text) = failure(&mut sweep(at, arguments));
+        let flag = arguments[arguments.len() - 2];
+        assert!(code == 2 && text.contains(flag) && text.contains("at least 1"), "{arguments:?}: {code} {text}");
+    }
+}
+
+#[test]
+fn a_mask_that_cannot_be_made_is_refused_before_a_folder_is_made_and_anything_is_trained() {
+    let place = workplace();
+    let at = place.path();
+    let images = ["--recipe", "quick.toml", "--data", "images", "--epochs", "1", "-o", "f"];
+    for (arguments, names) in [
+        (
+            &["sweep", "plan", "--methods", "magnitude", "--sparsities", "0.5,0.9999"][..],
+            "magnitude at sparsity 0.9999",
+        ),
+        (&["analyze", "init", "--methods", "snip", "--floor", "0.5"], "--floor"),
+        (&["analyze", "signs", "--mask", "n-m"], "--mask n-m"),
+        (&["analyze", "signs", "--sparsity", "0.5,0.9999"], "--sparsity 0.9999"),
+    ] {
+        let (_, text) = failure(sentei().current_dir(at).args(arguments).args(images));
+        assert!(text.contains("error: ") && text.contains(names), "{arguments:?}: {text}");
+        assert!(!at.join("f").exists(), "{arguments:?} left a folder");
+    }
+}

@@ -56,8 +56,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         .context("ranking blocks")?;
     let mut left = blocks::cheapest(&start.graph, &ranking)?;
     measure(&mut left, &args, &start, &how, &ranking, &mut bench)?;
-    let text = report(&args, &how, &ranking, &left);
-    out.say(&text);
+    out.say(report(&args, &how, &ranking, &left, Table::plain));
     let mut json = blocks::to_json(&ranking, &how);
     json["model"] = json!(args.input);
     json["cheapest"] = json!(left);
@@ -65,6 +64,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         json!({ "count": count, "gap": gap, "blocks": select(&ranking.blocks, &ranking.drops, Selection::LargestGap) })
     }));
     if let Some(dir) = &args.output {
+        let text = report(&args, &how, &ranking, &left, Table::markdown);
         let page = format!("# Blocks of {}\n\n{text}", args.input.display());
         let plots = [
             ("drops", by_block(&how, &ranking)),
@@ -101,7 +101,8 @@ fn measure(
     Ok(())
 }
 
-fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String {
+/// * `written`: tables as a terminal shows them, or as Markdown.
+fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left], written: fn(&Table) -> String) -> String {
     let mut text = format!(
         "Drop of validation {} in percentage points when one block alone is freshly initialised ({}, mean and standard \
          deviation of {} draws, seed {}). The network itself: {} on {} images.\n\n",
@@ -112,7 +113,7 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
         format::percent(ranking.baseline),
         ranking.samples,
     );
-    text += &blocks::table(ranking).markdown();
+    text += &written(&blocks::table(ranking));
     text += &format!(
         "\nRemoving the cheapest blocks leaves, before any fine-tuning ({} on the same images; beside it the mean of {} \
          random sets of as many blocks). Blocks that are cheap one by one can be dear together:\n\n",
@@ -137,7 +138,7 @@ fn report(args: &Args, how: &SrInit, ranking: &Ranking, left: &[Left]) -> String
         ];
         table.push(cells.map(Into::into));
     }
-    text += &table.markdown();
+    text += &written(&table);
     if let Some((count, gap)) = largest_gap(&ranking.blocks, &ranking.drops).filter(|(_, gap)| *gap > 0.0) {
         let chosen = select(&ranking.blocks, &ranking.drops, Selection::LargestGap);
         text += &format!(

@@ -22,7 +22,17 @@ fn walk(path: &str, there: &Value, now: &Value) -> Option<String> {
         }
         (Value::Array(a), Value::Array(b)) => (0..a.len()).find_map(|i| walk(&format!("{path}[{i}]"), &a[i], &b[i])),
         _ if there == now => None,
-        _ => Some(format!("`{path}` is {there} there, {now} now")),
+        _ => Some(format!("`{path}` is {} there, {} now", short(there), short(now))),
+    }
+}
+
+/// A value as it stands in a sentence; of a whole table only that it is there.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Null => "absent".into(),
+        Value::Object(_) => "a table".into(),
+        Value::Array(list) => format!("a list of {}", list.len()),
+        value => value.to_string(),
     }
 }
 
@@ -45,5 +55,7 @@ mod tests {
         assert_eq!(with("/jobs/1/seed", json!(2)).as_deref(), Some("`jobs[1].seed` is 1 there, 2 now"));
         assert_eq!(with("/jobs", json!([])).as_deref(), Some("`jobs` has 2 entries there, 0 now"));
         assert_eq!(with("/recipe", json!({})).as_deref(), Some("`recipe.train` is present there, absent now"));
+        let gone = with("/recipe/train", Value::Null);
+        assert_eq!(gone.as_deref(), Some("`recipe.train` is a table there, absent now"), "not the whole table");
     }
 }

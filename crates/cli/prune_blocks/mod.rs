@@ -154,12 +154,10 @@ pub fn run(request: Request, out: Output) -> Result<()> {
         out.note(format!("note: --drop-blocks {asked}, but only {} blocks can go", chosen.numbers.len()));
     }
     let small = remove_blocks(start.graph.clone(), &chosen.numbers).with_context(|| input.display().to_string())?.graph;
-    let mut text = String::new();
-    if let Some(ranking) = &chosen.ranking {
-        text += &format!("{}\n", ranking::table(ranking).markdown());
-    }
-    text += &format!("{}\n", sizes(&start.graph, &small)?.markdown());
-    out.say(&text);
+    let ranked = chosen.ranking.as_ref().map(ranking::table);
+    let tables: Vec<Table> = ranked.into_iter().chain([sizes(&start.graph, &small)?]).collect();
+    tables.iter().for_each(|table| out.say(table.plain()));
+    let text: String = tables.iter().map(|table| table.markdown() + "\n").collect();
     out.say(format!("removing blocks {} of {}", list(&chosen.numbers), blocks(&start.graph)?.len()));
 
     let studied = args.controls.is_some() || args.study.is_some() || args.seeds.is_some_and(|n| n > 1);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use super::plan::SweepPlan;
+use crate::bench::at_least_one;
 use crate::data_args::EMBEDDED;
 use crate::exit::usage;
 use crate::jobs::JobFolder;
@@ -23,7 +24,7 @@ pub struct Args {
     #[arg(long, value_name = "IMAGE")]
     image: String,
     /// Jobs at a time
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     parallelism: usize,
     /// Persistent volume claim that holds the folder and the images; must allow many writers
     #[arg(long, value_name = "NAME", default_value = "sentei-sweep")]
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "sentei-sweep")]
     name: String,
     /// Cores per job; also the number of threads
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     cpus: usize,
     /// Memory per job, as Kubernetes writes it
     #[arg(long, value_name = "SIZE", default_value = "2Gi")]
@@ -69,14 +70,14 @@ fn manifest(args: &Args, jobs: usize, folder: &Path, mount: &Path) -> Value {
     let folder = folder.display().to_string();
     // A `$(` in a path would be expanded by the kubelet; doubled it stands for itself.
     let folder = folder.replace('$', "$$");
-    let resources = json!({ "cpu": args.cpus.max(1).to_string(), "memory": args.memory });
+    let resources = json!({ "cpu": args.cpus.to_string(), "memory": args.memory });
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": { "name": args.name },
         "spec": {
             "completions": jobs,
-            "parallelism": args.parallelism.clamp(1, jobs.max(1)),
+            "parallelism": args.parallelism.min(jobs.max(1)),
             "completionMode": "Indexed",
             "backoffLimitPerIndex": ATTEMPTS,
             "maxFailedIndexes": jobs,
@@ -95,7 +96,7 @@ fn manifest(args: &Args, jobs: usize, folder: &Path, mount: &Path) -> Value {
                                     "fieldPath": "metadata.annotations['batch.kubernetes.io/job-completion-index']"
                                 } },
                             },
-                            { "name": "RAYON_NUM_THREADS", "value": args.cpus.max(1).to_string() },
+                            { "name": "RAYON_NUM_THREADS", "value": args.cpus.to_string() },
                         ],
                         "resources": { "requests": resources, "limits": resources },
                         "volumeMounts": [{ "name": "shared", "mountPath": mount }],

@@ -111,7 +111,7 @@ pub fn config(recipe: &Recipe, job: &SweepJob) -> Result<Option<PruneConfig>> {
                 "a sweep compares methods at sparsities, and sr-init removes whole blocks: prune --method sr-init --controls",
             );
         }
-        return usage(format!("method `{}` is unknown; there is: {}", job.method, names()));
+        return usage(format!("method `{}` is unknown; there are: {}", job.method, names()));
     };
     let base = PruneConfig { sparsity: Some(job.sparsity), ..recipe.prune.clone() };
     Ok(Some(method.configure(&base)))
@@ -149,6 +149,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let plan = SweepPlan { schema: SCHEMA, data: bench.data.manifest_sha256(), recipe: bench.recipe.clone(), jobs };
     // A network that does not fit the images must not leave a plan behind that refuses the next try.
     let model = models::start(&plan.recipe.model, &bench.data, &plan.recipe.data, plan.recipe.seed, out)?;
+    for job in &plan.jobs {
+        if let Some(config) = config(&plan.recipe, job)? {
+            let cut = config.check_floors(&model.graph);
+            cut.with_context(|| format!("method {} at sparsity {}", job.method, job.sparsity))?;
+        }
+    }
     let folder = JobFolder::open_or_create(&args.output, &plan)?;
     let epoch = bench.estimate(&model.graph, 1)?;
     let (table, total) = costs(&plan, epoch)?;
@@ -200,7 +206,7 @@ fn jobs(args: &Args, recipe: &Recipe) -> Result<Vec<SweepJob>> {
     });
     if names.is_empty() {
         return usage(format!(
-            "--methods names no method to compare with the dense network; there is: {}",
+            "--methods names no method to compare with the dense network; there are: {}",
             self::names()
         ));
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::bench::at_least_one;
 use crate::exit::usage;
 use crate::jobs::JobFolder;
 
@@ -14,7 +15,7 @@ pub struct Args {
     #[arg(value_name = "DIR")]
     folder: PathBuf,
     /// Jobs at a time
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     array_limit: Option<usize>,
     /// Time limit per job, as Slurm writes it: 30, 2:00:00, 1-12
     #[arg(long, value_name = "TIME")]
@@ -26,7 +27,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     partition: Option<String>,
     /// Cores per job; also the number of threads
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     cpus: usize,
     /// The sentei program on the nodes [default: this one]
     #[arg(long, value_name = "PATH")]
@@ -60,10 +61,10 @@ fn script(args: &Args, pending: &[usize], folder: &Path, program: &Path) -> Resu
         text += &format!("#SBATCH --{key}=\"{value}\"\n");
         Ok(())
     };
-    let limit = args.array_limit.map_or_else(String::new, |n| format!("%{}", n.max(1)));
+    let limit = args.array_limit.map_or_else(String::new, |n| format!("%{n}"));
     directive("job-name", "sentei-sweep")?;
     directive("array", &(ranges(pending) + &limit))?;
-    directive("cpus-per-task", &args.cpus.max(1).to_string())?;
+    directive("cpus-per-task", &args.cpus.to_string())?;
     for (key, value) in [("time", &args.time), ("mem", &args.mem), ("partition", &args.partition)] {
         if let Some(value) = value {
             directive(key, value)?;
@@ -74,7 +75,7 @@ fn script(args: &Args, pending: &[usize], folder: &Path, program: &Path) -> Resu
     directive("output", &format!("{logs}/slurm-%A-%a.txt"))?;
     text += &format!(
         "set -eu\nexport RAYON_NUM_THREADS={}\nexec {} sweep run {} --index \"$SLURM_ARRAY_TASK_ID\"\n",
-        args.cpus.max(1),
+        args.cpus,
         quote(program)?,
         quote(folder)?
     );

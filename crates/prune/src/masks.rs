@@ -30,7 +30,7 @@ pub enum MaskError {
     },
     /// The floors of the layers together exceed what may be kept.
     #[error(
-        "density {density} keeps {keep} weights (or blocks) but the floor of every layer together keeps {floors}; lower it: distribution = {{ global = {{ floor = 0 }} }}"
+        "density {density:.3e} keeps {keep} weights (or blocks) in all, and the floors under the layers already {floors}; keep more, or lower the floor: --floor, or distribution = {{ global = {{ floor = 0 }} }}"
     )]
     Floor {
         /// Density asked for.
@@ -42,7 +42,7 @@ pub enum MaskError {
     },
     /// What the first and the last layer keep exceeds what may be kept in all.
     #[error(
-        "density {density} keeps {keep} weights (or blocks) but uniform_plus gives {floors} to the first and the last layer alone; raise it or use distribution = \"uniform\""
+        "density {density:.3e} keeps {keep} weights (or blocks) but uniform_plus gives {floors} to the first and the last layer alone; raise it or use distribution = \"uniform\""
     )]
     Ends {
         /// Density asked for.

@@ -85,6 +85,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         fine_tune_epochs,
     };
     let plan = InitPlan::new(recipe, bench.data.manifest_sha256(), &wish)?;
+    let recipe = &bench.recipe;
+    plan.check_floors(&models::start(&recipe.model, &bench.data, &recipe.data, recipe.seed, out)?.graph)?;
     let folder = JobFolder::open_or_create(&args.output, &plan)?;
     files::check_writable(&args.output.join("report.md"))?;
     announce(&plan, &folder, &mut bench, args.jobs, out)?;

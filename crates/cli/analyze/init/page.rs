@@ -144,7 +144,7 @@ fn verdict(method: &Summary) -> String {
         (Finding::Unclear | Finding::NothingLearned, _) | (_, None) => String::new(),
         (_, Some(share)) => format!("; {} confidence", format::percent(share)),
     };
-    let remark = match (method.name == CONTROL, method.finding) {
+    let remark = match (method.name == CONTROL && method.seeds > 0, method.finding) {
         (true, Finding::Positions) => " (the control breaks under shuffle, as it should)",
         (true, _) => {
             " (the control should break under shuffle: this study is too small or too easy to show what it asks)"
@@ -177,6 +177,8 @@ fn accuracies(plan: &InitPlan, results: &Results) -> Table {
 /// Mean and half width in percent; the interval covers with [`super::collect::LEVEL`].
 fn percents(found: &MeanInterval) -> String {
     match found.half() {
+        // Wider than all fractions: it tells nothing else.
+        Some(half) if half > 1.0 => format!("{:.1} ± >100 %", 100.0 * found.mean),
         Some(half) => format!("{:.1} ± {:.1} %", 100.0 * found.mean, 100.0 * half),
         None => format::percent(found.mean),
     }

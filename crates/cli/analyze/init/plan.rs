@@ -4,6 +4,7 @@ use std::fmt;
 
 use anyhow::Result;
 use clap::ValueEnum;
+use sentei_graph::Graph;
 use sentei_prune::config::{PruneConfig, Start};
 use sentei_prune::distribution::{Collapse, Distribution};
 use sentei_prune::methods::{Method, method, methods};
@@ -21,7 +22,7 @@ pub const DENSE: &str = "dense";
 /// The control: masks of a trained network.
 pub const CONTROL: &str = "trained-magnitude";
 
-/// Least density of a layer in the control, the default of global pruning.
+/// Least density of a layer in the control, the default of global pruning, unless less than twice as much is kept in all.
 pub const CONTROL_FLOOR: f64 = 0.01;
 
 /// What is done to a mask before training.
@@ -129,8 +130,8 @@ impl InitPlan {
             prune.check()?;
             named.push(Named { name: name.clone(), prune });
         }
-        // A control that collapses would show nothing, so it never goes without a floor.
-        let floor = wish.floor.max(CONTROL_FLOOR);
+        // A control that collapses would show nothing, so it never goes without a floor; half of what is kept goes by rank.
+        let floor = wish.floor.max(CONTROL_FLOOR.min((1.0 - wish.sparsity) / 2.0));
         let distribution = Distribution::Global { floor };
         let control = PruneConfig { score: ScoreConfig::Magnitude, start: Start::Trained, distribution, ..base };
         let mut variants = wish.variants.to_vec();
@@ -140,6 +141,21 @@ impl InitPlan {
         let seeds: Vec<u64> = recipe.seeds(wish.seeds)?.collect();
         let jobs = seeds.iter().flat_map(|seed| of_seed(*seed, &named, &variants)).collect();
         Ok(InitPlan { recipe, data, methods: named, control, variants, seeds, jobs })
+    }
+
+    /// Whether every mask can be made, as far as that is known before anything is trained.
+    ///
+    /// * `graph`: the network of any seed.
+    ///
+    /// # Errors
+    /// When the floor keeps more than the sparsity leaves.
+    pub fn check_floors(&self, graph: &Graph) -> Result<()> {
+        for prune in self.methods.iter().map(|m| &m.prune).chain([&self.control]) {
+            if let Err(error) = prune.check_floors(graph) {
+                return usage(format!("{error}"));
+            }
+        }
+        Ok(())
     }
 
     /// The recipe with the seed of a job.
@@ -216,6 +232,25 @@ mod tests {
         assert!(made.methods.iter().all(|m| m.prune.collapse == Collapse::Allow && m.prune.start == Start::Fresh));
         assert_eq!(made.control.start, Start::Trained);
         assert_eq!(made.control.distribution, Distribution::Global { floor: CONTROL_FLOOR });
+    }
+
+    #[test]
+    fn the_control_fits_at_every_sparsity_and_a_floor_that_does_not_is_refused() {
+        let methods = ["snip".to_string()];
+        let spec = sentei_models::Spec { channels: 1, height: 64, width: 64, classes: 4, seed: 0 };
+        let graph = sentei_models::build("inspect", &spec).expect("a model");
+        let made = |sparsity, floor| {
+            let wish = Wish { methods: &methods, variants: &[], seeds: 1, sparsity, floor, fine_tune_epochs: 1 };
+            InitPlan::new(Recipe::default(), "hash".into(), &wish).expect("a plan")
+        };
+        for sparsity in [0.5, 0.95, 0.98, 0.99, 0.995, 0.999] {
+            let plan = made(sparsity, 0.0);
+            plan.check_floors(&graph).unwrap_or_else(|e| panic!("{sparsity}: {e}"));
+            if sparsity <= 0.98 {
+                assert_eq!(plan.control.distribution, Distribution::Global { floor: CONTROL_FLOOR }, "{sparsity}");
+            }
+        }
+        assert!(made(0.95, 0.5).check_floors(&graph).expect_err("too much").to_string().contains("--floor"));
     }
 
     #[test]

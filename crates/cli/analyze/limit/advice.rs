@@ -118,7 +118,12 @@ pub fn advice(kinds: &[Kind], allowed: f64, epochs: u64) -> Vec<String> {
         });
         if let Some(tuned) = &kind.tuned {
             let epochs = if epochs == 1 { "1 epoch".into() } else { format!("{epochs} epochs") };
-            says.push(format!("With {epochs} of fine-tuning it holds up to {}.", percent(tuned.mean)));
+            // Up to the measured limit no fine-tuning is needed; a limit that is no higher was not found by fine-tuning.
+            says.push(if tuned.mean > measured {
+                format!("With {epochs} of fine-tuning it holds up to {}.", percent(tuned.mean))
+            } else {
+                format!("No network that was cut further and fine-tuned for {epochs} kept it.")
+            });
         }
     }
     if let [plain, l1] = kinds {
@@ -170,6 +175,8 @@ mod tests {
         let far = advice(&[kind("given", 0.92, 0.6, Some(0.88))], 0.5, 2).join("\n");
         assert!(far.contains("must be trained") && far.contains("2 epochs"), "{far}");
         assert!(far.contains("search at 88"), "fine-tuning has shown 92 % to be too much: {far}");
+        let no_gain = advice(&[kind("given", 0.8, 0.9, Some(0.9))], 0.5, 1).join("\n");
+        assert!(no_gain.contains("fine-tuned for 1 epoch kept it") && !no_gain.contains("holds up to"), "{no_gain}");
         assert!(advice(&[kind("given", 0.8, 0.9, None)], 0.5, 0).join("\n").contains("too careful"));
     }
 

@@ -83,7 +83,7 @@ fn competing(settings: &LimitSettings) -> String {
     let PrunableSet { first, last, depthwise } = settings.set;
     let left_out = [("the first layer", first), ("the classifier", last), ("depthwise convolutions", depthwise)];
     let without: Vec<&str> = left_out.iter().filter(|(_, taken)| !taken).map(|(name, _)| *name).collect();
-    let without = if without.is_empty() { String::new() } else { format!(" but {}", without.join(", ")) };
+    let without = if without.is_empty() { String::new() } else { format!(" but {}", without.join(" and ")) };
     format!("the weights of all layers{without}")
 }
 
@@ -95,7 +95,7 @@ fn limits(kinds: &[Kind], found: &[Found]) -> Table {
         "#Predicted",
         "#Band",
         "#Zeroing",
-        "#Gap",
+        "#Gap, points",
         "#By loss",
         "#Above dense",
         "#Fine-tuned",
@@ -214,7 +214,7 @@ fn noise(found: &[Found]) -> String {
             format!("{:.3e}", r.traces.iter().sum::<f64>() / r.traces.len().max(1) as f64),
             format!("{low:.3e} to {high:.3e}"),
             format::or_unknown(r.flat_rows, percent),
-            format!("{:.1} epsilon", (r.at_prediction.train_loss - r.curve[0].train_loss) / r.noise.epsilon),
+            rise(r.at_prediction.train_loss - r.curve[0].train_loss, r.noise.epsilon),
         ];
         table.push(cells.map(Into::into));
     }
@@ -230,6 +230,11 @@ fn noise(found: &[Found]) -> String {
         );
     }
     text
+}
+
+/// A rise of the loss in units of the noise; unknown where there is no noise to count by, or the loss blew up.
+fn rise(by: f64, epsilon: f64) -> String {
+    format::or_unknown(Some(by / epsilon).filter(|r| r.is_finite()), |r| format!("{r:.1} epsilon"))
 }
 
 /// A value over sparsity for one kind: the mean over seeds, with the lowest and highest, where all seeds have a point.
@@ -323,8 +328,16 @@ mod tests {
         let of = |set| competing(&LimitSettings { set, ..LimitSettings::default() });
         assert_eq!(of(PrunableSet::ALL), "the weights of all layers");
         let part = PrunableSet { first: true, last: false, depthwise: false };
-        assert_eq!(of(part), "the weights of all layers but the classifier, depthwise convolutions");
+        assert_eq!(of(part), "the weights of all layers but the classifier and depthwise convolutions");
         let all = LimitSettings { all_parameters: true, set: part, ..LimitSettings::default() };
         assert_eq!(competing(&all), "all weights and biases");
+    }
+
+    #[test]
+    fn a_rise_is_counted_in_noise_where_there_is_any() {
+        assert_eq!(rise(0.3, 0.1), "3.0 epsilon");
+        for (by, epsilon) in [(0.0, 0.0), (0.3, 0.0), (f64::NAN, 0.1), (f64::INFINITY, 0.1)] {
+            assert_eq!(rise(by, epsilon), format::UNKNOWN, "{by} {epsilon}");
+        }
     }
 }

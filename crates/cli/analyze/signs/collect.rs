@@ -57,7 +57,8 @@ pub fn run(folder: &JobFolder, plan: &Plan, samples: usize, out: Output) -> Resu
     let layers = layer_rows(&done);
     let verdicts = verdicts(&rows);
     let state = format!("{} of {} networks done", done.len(), plan.jobs.len());
-    let text = [table(&rows).markdown(), verdicts.join("\n\n")].join("\n");
+    let table = table(&rows);
+    let verdict = verdicts.join("\n\n");
     let speed = if plan.jobs[0].arm == Arm::Plain {
         " All take the same learning rates and the same decay; Sign-In applies them to its factors, so that a weight theta \
          moves sqrt(1 + 4 theta^2) times as fast as in plain training and is decayed otherwise."
@@ -66,7 +67,7 @@ pub fn run(folder: &JobFolder, plan: &Plan, samples: usize, out: Output) -> Resu
     };
     let page = format!(
         "# Signs or magnitudes\n\n{}\n\n{state}. Model `{}`, images `{}`, {} epochs each; accuracy on validation images, \
-         mean over the seeds with its {:.0} % interval; differences are paired by seed.{speed}\n\n{text}\n\n\
+         mean over the seeds with its {:.0} % interval; differences are paired by seed.{speed}\n\n{}\n{verdict}\n\n\
          ## Signs per layer, after the last epoch\n\nOver the kept weights that were not zero at the beginning of the \
          training.\n\n{}",
         if plan.jobs[0].arm == Arm::Plain {
@@ -78,6 +79,7 @@ pub fn run(folder: &JobFolder, plan: &Plan, samples: usize, out: Output) -> Resu
         plan.recipe.data.source,
         plan.recipe.train.epochs,
         LEVEL * 100.0,
+        table.markdown(),
         layer_table(&layers).markdown(),
     );
     let mut plots = vec![("accuracy".to_string(), accuracy_plot(&rows))];
@@ -92,7 +94,8 @@ pub fn run(folder: &JobFolder, plan: &Plan, samples: usize, out: Output) -> Resu
         "level": LEVEL, "rows": rows, "layers": layers, "verdicts": verdicts,
     });
     Study::write(folder.path(), &page, &numbers, &plots)?;
-    out.say(&text);
+    out.say(table.plain());
+    out.say(verdict);
     out.say(format!("{state}; report in {}", folder.path().join("report.md").display()));
     out.object(&numbers);
     Ok(())

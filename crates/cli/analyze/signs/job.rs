@@ -80,7 +80,8 @@ fn one(folder: &JobFolder, plan: &Plan, job: Job, work: &Path, out: Output) -> R
     Ok(Done { accuracy, density: masks.density(), signs })
 }
 
-fn configured(bench: &Workbench, name: &str, sparsity: f64) -> Result<PruneConfig> {
+/// How the method `name` prunes to `sparsity`.
+pub(super) fn configured(bench: &Workbench, name: &str, sparsity: f64) -> Result<PruneConfig> {
     let method = method(name).with_context(|| format!("no method is called {name}"))?;
     Ok(method.configure(&PruneConfig { sparsity: Some(sparsity), ..bench.recipe.prune.clone() }))
 }

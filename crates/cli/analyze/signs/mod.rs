@@ -6,7 +6,7 @@ mod job;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use sentei_data::Split;
 use sentei_prune::methods::{method, methods};
 use serde::{Deserialize, Serialize};
@@ -137,8 +137,16 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         return usage("this question is judged on the validation split, and the images have none");
     }
     let plan = plan(&args, &bench)?;
-    let folder = JobFolder::open_or_create(&output, &plan)?;
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
+    if !args.sign_in {
+        for sparsity in &args.sparsity {
+            let config = job::configured(&bench, &plan.mask, *sparsity)?;
+            let fits =
+                config.check().map_err(anyhow::Error::from).and_then(|()| Ok(config.check_floors(&start.graph)?));
+            fits.with_context(|| format!("--mask {} at --sparsity {sparsity}", plan.mask))?;
+        }
+    }
+    let folder = JobFolder::open_or_create(&output, &plan)?;
     bench.announce(&start.graph, plan.epochs(&folder.pending()), out)?;
     let arguments = |index: usize| {
         let flags = ["--quiet", "analyze", "signs", "--job"].map(Into::into);

@@ -1,12 +1,14 @@
 //! The `[prune]` table of a recipe.
 
+use sentei_graph::Graph;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, LearningRateSchedule, TrainConfig, is_amount, name_or_table, require};
 use crate::distill::Distill;
 use crate::distribution::{Collapse, Distribution};
 use crate::granularity::Granularity;
-use crate::layers::PrunableSet;
+use crate::layers::{PrunableSet, prunable_layers};
+use crate::masks::MaskError;
 use crate::parameterisation::Parameterisation;
 use crate::schedule::Schedule;
 use crate::score::ScoreConfig;
@@ -210,6 +212,20 @@ impl PruneConfig {
         self.training(train).epochs * self.schedule.rounds(1.0, 1.0).len() as u64 * groups
     }
 
+    /// Whether the density leaves room for the floors under the layers of `graph` that take part: what can be told of a cut
+    /// before anything is trained or scored.
+    ///
+    /// # Errors
+    /// [`MaskError::Floor`] when it does not.
+    pub fn check_floors(&self, graph: &Graph) -> Result<(), MaskError> {
+        if !self.takes_a_target() {
+            return Ok(());
+        }
+        let layers = prunable_layers(graph, self.prunable_set());
+        let groups: Vec<usize> = layers.iter().map(|layer| self.granularity.groups(layer).len()).collect();
+        self.distribution.check_floors(&groups, self.density())
+    }
+
     /// Which layers take part.
     pub fn prunable_set(&self) -> PrunableSet {
         PrunableSet { first: self.prune_first, last: self.prune_last, depthwise: self.prune_depthwise }
@@ -235,7 +251,14 @@ impl PruneConfig {
             })?;
         }
         if let Some(sparsity) = self.sparsity {
-            require((0.0..1.0).contains(&sparsity), "sparsity", || format!("expected [0, 1), found {sparsity}"))?;
+            require((0.0..1.0).contains(&sparsity), "sparsity", || {
+                let percent = if (1.0..100.0).contains(&sparsity) {
+                    format!("; {sparsity} % is {}", sparsity / 100.0)
+                } else {
+                    String::new()
+                };
+                format!("expected a fraction in [0, 1), found {sparsity}{percent}")
+            })?;
             require(self.distribution.takes_a_target(), "sparsity", || {
                 "the distribution implies it; remove --sparsity or choose another".into()
             })?;
@@ -334,6 +357,15 @@ mod tests {
         let ramp = parse(r#"{"distribution": "std_threshold", "schedule": "cubic"}"#).unwrap();
         assert_eq!(ramp.check().unwrap_err().key, "schedule");
         assert!(parse(r#"{"distribution": {"global": {"flor": 0.1}}}"#).unwrap_err().contains("`flor`"));
+    }
+
+    #[test]
+    fn percent_in_place_of_a_fraction_is_answered_with_the_fraction() {
+        let why =
+            |sparsity| PruneConfig { sparsity: Some(sparsity), ..PruneConfig::default() }.check().unwrap_err().why;
+        assert_eq!(why(90.0), "expected a fraction in [0, 1), found 90; 90 % is 0.9");
+        assert_eq!(why(f64::NAN), "expected a fraction in [0, 1), found NaN");
+        assert_eq!(why(-0.5), "expected a fraction in [0, 1), found -0.5");
     }
 
     #[test]

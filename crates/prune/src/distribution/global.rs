@@ -8,7 +8,7 @@ pub(super) fn counts(views: &[LayerView], density: f64, floor: f64) -> Result<Ve
         return Err(MaskError::Density(floor));
     }
     let total: usize = views.iter().map(LayerView::len).sum();
-    let keep = (density * total as f64).round() as usize;
+    let keep = kept(total, density);
 
     // Each layer's best weights fill its floor; what is left competes across layers. The rank is
     // (score, layer, index), so equal scores go to the later tensor and then to the higher index.
@@ -16,7 +16,7 @@ pub(super) fn counts(views: &[LayerView], density: f64, floor: f64) -> Result<Ve
     let mut rest = Vec::new();
     for (layer, view) in views.iter().enumerate() {
         let mut ranked = ranks(&view.layer.name, &view.scores, &view.live)?;
-        let granted = ((floor * view.len() as f64).ceil() as usize).min(ranked.len());
+        let granted = granted(view.len(), floor).min(ranked.len());
         let cut = ranked.len() - granted;
         highest(&mut ranked, granted);
         rest.extend(ranked[..cut].iter().map(|(score, index)| (*score, layer, *index)));
@@ -30,6 +30,16 @@ pub(super) fn counts(views: &[LayerView], density: f64, floor: f64) -> Result<Ve
         counts[*layer] += 1;
     }
     Ok(counts)
+}
+
+/// Groups that are kept of `total` in all.
+pub(super) fn kept(total: usize, density: f64) -> usize {
+    (density * total as f64).round() as usize
+}
+
+/// Groups that the floor grants a layer of `len` groups.
+pub(super) fn granted(len: usize, floor: f64) -> usize {
+    (floor * len as f64).ceil() as usize
 }
 
 #[cfg(test)]
@@ -54,6 +64,13 @@ mod tests {
         let fixture = Fixture::new(vec![(vec![10], vec![1.0; 10])]);
         let error = Distribution::Global { floor: 0.5 }.counts(&fixture.views(), 0.2).unwrap_err();
         assert_eq!(error, MaskError::Floor { density: 0.2, keep: 2, floors: 5 });
+        let global = Distribution::Global { floor: 0.5 };
+        assert_eq!(global.check_floors(&[10], 0.2), Err(error), "known before anything is scored");
+        assert_eq!(global.check_floors(&[10], 0.5), Ok(()));
+        assert_eq!(Distribution::Global { floor: 0.01 }.check_floors(&[99, 1], 0.01).unwrap_err(), {
+            MaskError::Floor { density: 0.01, keep: 1, floors: 2 }
+        });
+        assert_eq!(Distribution::Uniform.check_floors(&[10], 0.01), Ok(()));
     }
 
     #[test]

@@ -169,6 +169,19 @@ impl Distribution {
         Ok(counts)
     }
 
+    /// Whether `density` leaves room for the floors of `Global`, which can be told before anything is scored.
+    ///
+    /// * `groups`: number of groups of each layer.
+    ///
+    /// # Errors
+    /// [`MaskError::Floor`] when it does not.
+    pub fn check_floors(&self, groups: &[usize], density: f64) -> Result<(), MaskError> {
+        let Distribution::Global { floor } = self else { return Ok(()) };
+        let keep = global::kept(groups.iter().sum(), density);
+        let floors = groups.iter().map(|len| global::granted(*len, *floor)).sum();
+        if floors > keep { Err(MaskError::Floor { density, keep, floors }) } else { Ok(()) }
+    }
+
     /// Whether the density is chosen from outside; otherwise a table or the weights imply it.
     pub fn takes_a_target(&self) -> bool {
         !matches!(self, Distribution::PerLayer { .. } | Distribution::StdThreshold { .. })

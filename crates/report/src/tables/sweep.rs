@@ -61,9 +61,10 @@ fn kept(density: f64, cell: &SweepCell) -> String {
     format!("{:.2} %{empty}", density * 100.0)
 }
 
-/// `93.1 ± 1.2 %`, or without the interval when there is none.
+/// `93.1 ± 1.2 %`, or without the interval when there is none; one that reaches beyond all fractions tells nothing else.
 fn mean_text(mean: MeanInterval) -> String {
     match mean.half() {
+        Some(half) if half > 1.0 => format!("{:.1} ± >100 %", mean.mean * 100.0),
         Some(half) => format!("{:.1} ± {:.1} %", mean.mean * 100.0, half * 100.0),
         None => percent(mean.mean),
     }
@@ -74,6 +75,14 @@ mod tests {
     use super::*;
     use crate::sweep::Metric;
     use crate::sweep::tests::example;
+
+    #[test]
+    fn an_interval_wider_than_all_fractions_says_just_that() {
+        let of = |values: &[f64]| mean_text(crate::stats::mean_interval(values, 0.95).unwrap());
+        assert_eq!(of(&[0.5, 1.0]), "75.0 ± >100 %");
+        assert_eq!(of(&[0.7, 0.8]), "75.0 ± 63.5 %");
+        assert_eq!(of(&[0.7]), "70.0 %");
+    }
 
     #[test]
     fn cells_say_how_many_seeds_they_stand_on() {
