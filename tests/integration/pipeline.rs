@@ -292,6 +292,8 @@ fn blocks_leave_a_network_by_number_and_by_rank_and_the_controls_are_paired() {
     refused(&["--blocks", "3", "--no-retrain", "-o", "x.onnx"], "block 3");
     refused(&["--blocks", "1", "--no-retrain", "--study", "x", "-o", "x.onnx"], "--no-retrain");
     refused(&with(&["--drop-blocks", "2", "--retrain-epochs", "0", "-o", "x.onnx"]), "epochs");
+    let beyond = ["--blocks", "1", "--seed", "18446744073709551615", "--seeds", "2", "-o", "x.onnx"];
+    refused(&with(&beyond), "--seed and --seeds");
     assert!(!folder.path().join("x.onnx").exists());
 }
 

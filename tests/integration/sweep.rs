@@ -324,6 +324,7 @@ fn a_mask_that_cannot_be_made_is_refused_before_a_folder_is_made_and_anything_is
             "magnitude at sparsity 0.9999",
         ),
         (&["analyze", "init", "--methods", "snip", "--floor", "0.5"], "--floor"),
+        (&["analyze", "init", "--fine-tune-epochs", "0"], "--fine-tune-epochs"),
         (&["analyze", "signs", "--mask", "n-m"], "--mask n-m"),
         (&["analyze", "signs", "--sparsity", "0.5,0.9999"], "--sparsity 0.9999"),
     ] {

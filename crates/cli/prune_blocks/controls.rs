@@ -44,8 +44,8 @@ pub struct Setting<'a> {
     pub draws: usize,
     /// Whether dense and scratch are trained too.
     pub with_controls: bool,
-    /// Number of seeds.
-    pub seeds: usize,
+    /// Seeds to train everything with.
+    pub seeds: std::ops::Range<u64>,
     /// Hash of the file that the dense network came from.
     pub model_sha256: String,
 }
@@ -124,7 +124,7 @@ pub fn compare(
     heading: &str,
     out: Output,
 ) -> Result<(Vec<u8>, Value)> {
-    let jobs = jobs(setting, bench.recipe.seed)?;
+    let jobs = jobs(setting)?;
     let fine_tune = bench.recipe.prune.retrain.train_config(&bench.recipe.train);
     let scratch = TrainConfig { epochs: fine_tune.epochs, ..bench.recipe.train.clone() };
     let plan = Trainings {
@@ -152,7 +152,7 @@ pub fn compare(
         "{} epochs each, {} seeds; {} of the {} split, mean and {} % interval; differences are paired by seed. From \
          scratch the learning rate starts at {}, fine-tuning at {}.\n\n{}",
         plan.fine_tune.epochs,
-        setting.seeds,
+        setting.seeds.end - setting.seeds.start,
         plan.metric,
         found[0].split,
         LEVEL * 100.0,
@@ -180,7 +180,7 @@ pub fn compare(
     Ok((files::read(&model_file(&folder, first))?, json))
 }
 
-fn jobs(setting: &Setting, first_seed: u64) -> Result<Vec<Job>> {
+fn jobs(setting: &Setting) -> Result<Vec<Job>> {
     let all = blocks(&setting.start.graph)?;
     let chosen = &setting.chosen.numbers;
     let candidates = all.iter().filter(|b| b.is_candidate()).count();
@@ -191,7 +191,7 @@ fn jobs(setting: &Setting, first_seed: u64) -> Result<Vec<Job>> {
         );
     }
     let mut jobs = Vec::new();
-    for seed in (0..setting.seeds as u64).map(|s| first_seed + s) {
+    for seed in setting.seeds.clone() {
         jobs.push(Job { variant: Variant::Ranked, removed: chosen.clone(), seed });
         for draw in 0..setting.draws {
             jobs.push(Job { variant: Variant::Random, removed: random_blocks(&all, chosen.len(), seed, draw), seed });

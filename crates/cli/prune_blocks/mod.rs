@@ -144,6 +144,7 @@ pub fn run(request: Request, out: Output) -> Result<()> {
         args.selection()?;
     }
     recipe.prune.retrain.train_config(&recipe.train).check().context("[prune.retrain]")?;
+    let seeds = recipe.seeds(args.seeds.unwrap_or(if args.controls.is_some() { 3 } else { 1 }) as u64)?;
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let chosen = choose(&mut bench, &start, &args, out)?;
@@ -178,7 +179,7 @@ pub fn run(request: Request, out: Output) -> Result<()> {
             small: &small,
             draws: args.controls.unwrap_or(0),
             with_controls: args.controls.is_some(),
-            seeds: args.seeds.unwrap_or(if args.controls.is_some() { 3 } else { 1 }),
+            seeds,
             model_sha256: files::sha256(&files::read(&input)?),
         };
         let (bytes, found) = controls::compare(&mut bench, &setting, &dir, &text, out)?;

@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "D", default_value_t = 0.0)]
     floor: f64,
     /// Epochs after pruning in the control, the masks of a trained network [default: half of --epochs]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     fine_tune_epochs: Option<u64>,
     /// Trainings at a time
     #[arg(long, short = 'j', value_name = "N", default_value_t = 1, value_parser = at_least_one)]
