@@ -113,16 +113,18 @@ pub(super) fn validation(how: &SrInit, run: &Run) -> Result<Images, TrainError> 
     if all.is_empty() {
         return Err(TrainError::NoValidation(run.data.name.clone(), "ranking blocks"));
     }
-    let subset = drawn(&all, how.samples.unwrap_or(all.len()), how.seed, "sr-init validation");
+    let mut subset = drawn(&all, how.samples.unwrap_or(all.len()), how.seed, "sr-init validation");
+    subset.sort_unstable();
     Ok(Images { subset, all })
 }
 
-/// `count` of `indices`, ascending; a seeded hash of each decides, so that the draw depends on nothing else.
+/// `count` of `indices`; a seeded hash of each decides which and in which order, so that the draw depends on nothing else.
+///
+/// Sets that are stored class by class are mixed by it: batch statistics need batches of all classes.
 fn drawn(indices: &[usize], count: usize, seed: u64, purpose: &str) -> Vec<usize> {
     let mut subset = indices.to_vec();
     subset.sort_by_key(|i| derive_seed(seed, purpose, &i.to_string()));
     subset.truncate(count.max(1));
-    subset.sort_unstable();
     subset
 }
 

@@ -134,6 +134,19 @@ fn the_cheapest_candidates_are_measured_again_on_all_images() {
 }
 
 #[test]
+fn every_calibration_batch_of_a_set_stored_class_by_class_holds_all_classes() {
+    // ten classes of 200 images, one after another
+    let stored: Vec<usize> = (0..2000).collect();
+    let images = drawn(&stored, 4 * BATCH, 0, "sr-init calibration");
+    assert_eq!(images.len(), 4 * BATCH);
+    for batch in images.chunks(BATCH) {
+        let mut of_class = [0; 10];
+        batch.iter().for_each(|image| of_class[image / 200] += 1);
+        assert!(of_class.iter().all(|n| *n > 5), "{of_class:?}");
+    }
+}
+
+#[test]
 fn recalibrated_norms_give_a_fresh_block_unit_variance_where_fresh_ones_do_not() {
     let graph = residual(None);
     let net = Net::new(&graph, &Device::Cpu).unwrap();
