@@ -90,7 +90,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("magnetic-tile", include_str!("../../models/recipes/magnetic-tile.toml")),
     ("lenet300-mnist", include_str!("../../models/recipes/lenet300-mnist.toml")),
     ("lenet300-mnist-l1", include_str!("../../models/recipes/lenet300-mnist-l1.toml")),
-    ("fc5-cifar10-l1", include_str!("../../models/recipes/fc5-cifar10-l1.toml")),
+    ("fc5-cifar10", include_str!("../../models/recipes/fc5-cifar10.toml")),
     ("lenet5-mnist", include_str!("../../models/recipes/lenet5-mnist.toml")),
 ];
 
@@ -98,7 +98,7 @@ const BUILT_IN: &[(&str, &str)] = &[
 #[derive(Args, Clone, Debug, Default)]
 pub struct RecipeArgs {
     /// Recipe: a TOML file, or one of inspect, neu, magnetic-tile, lenet300-mnist, lenet300-mnist-l1,
-    /// fc5-cifar10-l1, lenet5-mnist [default: inspect]
+    /// fc5-cifar10, lenet5-mnist [default: inspect]
     #[arg(long, value_name = "NAME|FILE")]
     pub recipe: Option<String>,
     /// Seed of initial weights, sample order, augmentation, dropout and drawn subsets
