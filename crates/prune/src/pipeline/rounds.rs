@@ -65,7 +65,9 @@ impl<'a, 'r> Rounds<'a, 'r> {
             None => Json::Null,
             Some(_) => json!({
                 "train": train, "prune": prune, "data": run.data.manifest_sha256(), "start": fingerprint(net, &masks)?,
+                "normalise": { "mean": run.normalise.mean, "std": run.normalise.std },
                 "initial": origin.initial.as_ref().map(Snapshot::fingerprint),
+                "teacher": origin.teacher.as_ref().map(|t| fingerprint(&t.net(), &Masks::default())).transpose()?,
             }),
         };
         let train = prune.training(train);

@@ -194,6 +194,28 @@ fn resuming_with_another_density_names_the_key() {
 }
 
 #[test]
+fn rounds_done_under_another_pixel_scaling_or_teacher_are_not_taken() {
+    let dense = trained(&testing::mlp(&[16, 12, 3], None));
+    let folder = tempfile::tempdir().unwrap();
+    let mut harness = Harness::new();
+    harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
+    let (distill, schedule) = (Some(Default::default()), Schedule::OneShot);
+    let config = PruneConfig { distill, schedule, start: Start::Fresh, ..iterative(0.8, 1) };
+    let pruned = |harness: &mut Harness, teacher: &Graph| {
+        harness.with_run(|run| prune_from(&dense, Some(teacher), &train_config(), &config, &Device::Cpu, run))
+    };
+    // All rounds are done, so that nothing is left whose own checkpoint could notice.
+    pruned(&mut harness, &dense).unwrap();
+    let differs = |found: Result<PruneOutcome, TrainError>| match found {
+        Err(TrainError::Checkpoint(CheckpointError::Differs { key, .. })) => key,
+        other => panic!("expected a refusal, found {other:?}"),
+    };
+    assert_eq!(differs(pruned(&mut harness, &testing::mlp(&[16, 12, 3], None))), "teacher");
+    harness.normalise.std[0] *= 2.0;
+    assert_eq!(differs(pruned(&mut harness, &dense)), "normalise.std");
+}
+
+#[test]
 fn a_layer_that_would_be_emptied_is_named() {
     let graph = testing::mlp(&[16, 12, 3], None);
     let config = PruneConfig { distribution: Distribution::Uniform, ..iterative(0.99, 1) };
