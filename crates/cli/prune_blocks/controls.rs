@@ -90,6 +90,8 @@ struct Job {
 struct Trainings<'a> {
     model: &'a str,
     data: String,
+    /// Mean and deviation per channel of `pixel / 255`.
+    scaling: [&'a [f32]; 2],
     fine_tune: TrainConfig,
     scratch: TrainConfig,
     metric: String,
@@ -108,7 +110,7 @@ struct Outcome {
     split: String,
     accuracy: f64,
     balanced_accuracy: f64,
-    /// The metric of the ranking.
+    /// The metric of the ranking; a threshold is chosen on the validation split.
     metric: f64,
     sha256: String,
 }
@@ -130,6 +132,7 @@ pub fn compare(
     let plan = Trainings {
         model: &setting.model_sha256,
         data: bench.data.manifest_sha256(),
+        scaling: [&setting.start.normalise.mean, &setting.start.normalise.std],
         fine_tune,
         scratch,
         metric: setting.chosen.how.metric.name(),
@@ -247,14 +250,13 @@ fn one(
     let checkpoint = Checkpointing { path: work.join("checkpoint.safetensors"), resume: true };
     let phase = format!("{}, seed {}", job.variant.name(), job.seed);
     let tuned = bench.train_as(&phase, &graph, normalise, &config, Some(checkpoint))?;
-    let mut judged = None;
-    for split in [Split::Test, Split::Val] {
-        judged = training::evaluated(bench, &tuned, normalise, split)?.map(|found| (split, found));
-        if judged.is_some() {
-            break;
-        }
-    }
-    let (split, found) = judged.context("the data set has neither a test nor a validation split")?;
+    let mut scores = |split| training::evaluated(bench, &tuned, normalise, split);
+    let (test, validation) = (scores(Split::Test)?, scores(Split::Val)?);
+    let (split, found, choose) = match (&test, &validation) {
+        (Some(test), choose) => (Split::Test, test, choose.as_ref()),
+        (None, Some(found)) => (Split::Val, found, None),
+        (None, None) => bail!("the data set has neither a test nor a validation split"),
+    };
     let bytes = models::to_onnx(&tuned)?;
     let folder = model.parent().expect("models lie in a folder");
     std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
@@ -267,7 +269,7 @@ fn one(
         split: split.name().into(),
         accuracy: found.accuracy(),
         balanced_accuracy: found.balanced_accuracy(),
-        metric: metric.of(&found)?,
+        metric: metric.judged(found, choose)?,
         sha256: files::sha256(&bytes),
     })
 }

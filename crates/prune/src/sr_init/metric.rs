@@ -14,7 +14,7 @@ pub enum Metric {
     Accuracy,
     /// Mean recall of the classes.
     Balanced,
-    /// Defects found when so many good parts may be rejected; the threshold is set on the same images.
+    /// Defects found when so many good parts may be rejected.
     Recall {
         /// Class without defect.
         ok: usize,
@@ -33,28 +33,45 @@ impl Metric {
         }
     }
 
-    /// The metric of `found`, in `[0, 1]`.
+    /// The metric of `found`, in `[0, 1]`, with the threshold of recall set on the same images: for comparing networks on
+    /// the images that may decide.
     ///
     /// # Errors
     /// [`TrainError::NoDefects`] when recall is asked for and good parts or defects are missing.
     pub fn of(&self, found: &Evaluation) -> Result<f64, TrainError> {
+        self.judged(found, None)
+    }
+
+    /// The metric of `found`, in `[0, 1]`.
+    ///
+    /// * `choose`: what the same network says about the images that set the threshold of recall; `None` sets it on the
+    ///   images that are judged, which flatters.
+    ///
+    /// # Errors
+    /// As [`Metric::of`].
+    pub fn judged(&self, found: &Evaluation, choose: Option<&Evaluation>) -> Result<f64, TrainError> {
         match *self {
             Metric::Accuracy => Ok(found.accuracy()),
             Metric::Balanced => Ok(found.balanced_accuracy()),
             Metric::Recall { ok, false_alarms } => {
-                let rows = found.probabilities.chunks_exact(found.classes.max(1));
-                // The sum of the others is 1 - p(ok) without its rounding.
-                let other = |row: &[f32]| {
-                    let others = row.iter().enumerate().filter(|(class, _)| *class != ok);
-                    others.map(|(_, p)| f64::from(*p)).sum()
-                };
-                let labels = found.labels.iter().map(|l| *l as usize).collect();
-                let scores = DefectScores { ok, labels, scores: rows.map(other).collect() };
-                let point = recall_at_false_alarm(None, &scores, false_alarms);
+                let choose = choose.map(|found| defects(found, ok));
+                let point = recall_at_false_alarm(choose.as_ref(), &defects(found, ok), false_alarms);
                 point.and_then(|p| p.recall.value()).ok_or(TrainError::NoDefects)
             }
         }
     }
+}
+
+/// How much each image looks like any defect.
+fn defects(found: &Evaluation, ok: usize) -> DefectScores {
+    // The sum of the others is 1 - p(ok) without its rounding.
+    let other = |row: &[f32]| {
+        let others = row.iter().enumerate().filter(|(class, _)| *class != ok);
+        others.map(|(_, p)| f64::from(*p)).sum()
+    };
+    let labels = found.labels.iter().map(|l| *l as usize).collect();
+    let scores = found.probabilities.chunks_exact(found.classes.max(1)).map(other).collect();
+    DefectScores { ok, labels, scores }
 }
 
 #[cfg(test)]
@@ -75,6 +92,21 @@ mod tests {
         assert_eq!(Metric::Balanced.of(&blind([0.95, 0.05])).unwrap(), 0.5);
         assert_eq!(recall.of(&blind([0.95, 0.05])).unwrap(), 0.0);
         assert_eq!(recall.of(&blind([0.6, 0.4])).unwrap(), 1.0, "the threshold follows the scores");
+    }
+
+    #[test]
+    fn the_threshold_comes_from_the_images_that_choose() {
+        let of = |good: f32, defect: f32| Evaluation {
+            probabilities: vec![1.0 - good, good, 1.0 - defect, defect],
+            labels: vec![0, 1],
+            classes: 2,
+            loss: 0.0,
+        };
+        let recall = Metric::Recall { ok: 0, false_alarms: 0.05 };
+        let (test, validation) = (of(0.1, 0.3), of(0.5, 0.9));
+        assert_eq!(recall.of(&test).unwrap(), 1.0, "flattered");
+        assert_eq!(recall.judged(&test, Some(&validation)).unwrap(), 0.0, "0.3 is not above the good part's 0.5");
+        assert_eq!(Metric::Accuracy.judged(&test, Some(&validation)).unwrap(), 0.5, "nothing to choose");
     }
 
     #[test]
