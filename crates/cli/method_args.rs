@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use sentei_graph::Graph;
 use sentei_prune::config::PruneConfig;
-use sentei_prune::methods::{method, methods};
+use sentei_prune::methods::{Method, method, methods};
 use sentei_prune::prunable_layers;
 
 use crate::exit::usage;
@@ -93,6 +93,16 @@ pub fn apply(name: &str, prune: &mut PruneConfig, place: &str) -> Result<()> {
     Ok(())
 }
 
+/// Whether epochs of retraining change what `method` does: some retrain for none, some train from initial weights.
+pub fn obeys_retrain_epochs(method: &Method, recipe: &Recipe) -> bool {
+    let epochs = |retrain: u64| {
+        let mut base = recipe.prune.clone();
+        base.retrain.epochs = retrain;
+        method.configure(&base).training_epochs(&recipe.train)
+    };
+    epochs(1) != epochs(2)
+}
+
 /// `2:4` as the TOML it stands for; anything else as it is.
 fn n_m(text: &str) -> String {
     let numbers = text.split_once(':').map(|(n, m)| (n.trim().parse::<usize>(), m.trim().parse::<usize>()));
@@ -156,7 +166,7 @@ fn list(more: Option<(&str, &str, &str)>) -> String {
 mod tests {
     use super::*;
     use sentei_prune::granularity::Granularity;
-    use sentei_prune::schedule::Schedule;
+    use sentei_prune::schedule::{Exchange, Schedule};
 
     fn overlay(args: MethodArgs) -> Result<Recipe> {
         let mut recipe = Recipe::load("inspect")?;
@@ -174,7 +184,7 @@ mod tests {
         assert_eq!((rigl.prune.schedule, rigl.method.as_deref()), (Schedule::RIGL, Some("rigl")));
         let schedule = some("{ set = { every_steps = 5 } }");
         let set = overlay(MethodArgs { method: some("rigl"), schedule, ..MethodArgs::default() }).expect("known");
-        assert!(matches!(set.prune.schedule, Schedule::Set { every_steps: 5, .. }));
+        assert!(matches!(set.prune.schedule, Schedule::Set(Exchange { every_steps: 5, .. })));
         assert_eq!((set.prune.start, set.method), (rigl.prune.start, None));
     }
 

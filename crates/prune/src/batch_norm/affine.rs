@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{beside, cpu, floats, lengths};
+use super::{beside, cpu, floats, lengths, per_channel};
 use crate::conv::{has_custom_ops, lane_sum};
 use crate::lower::{Piecewise, piecewise};
 
@@ -45,18 +45,7 @@ impl CustomOp3 for Affine {
         lt: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, scale, shift) = (floats(x, lx)?, floats(scale, ls)?, floats(shift, lt)?);
-        let (channels, plane) = lengths(lx.dims())?;
-        let mut y = vec![0.0; x.len()];
-        if !y.is_empty() {
-            let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(8).enumerate();
-            planes.for_each(|(index, (y, x))| {
-                let (scale, shift) = (scale[index % channels], shift[index % channels]);
-                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale + shift);
-                if let Some(f) = self.activation {
-                    f.apply_in_place(y);
-                }
-            });
-        }
+        let y = per_channel(x, lx.dims(), self.activation, |c| (scale[c], shift[c]))?;
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 

@@ -122,6 +122,30 @@ fn floats<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     Ok(&storage.as_slice::<f32>()?[start..end])
 }
 
+/// `f(scale * x + shift)` of `x` `[N, C, ..]`.
+///
+/// * `line`: scale and shift of a channel.
+fn per_channel(
+    x: &[f32],
+    dims: &[usize],
+    activation: Option<Piecewise>,
+    line: impl Fn(usize) -> (f32, f32) + Sync,
+) -> Result<Vec<f32>> {
+    let (channels, plane) = lengths(dims)?;
+    let mut y = vec![0.0; x.len()];
+    if !y.is_empty() {
+        let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(8).enumerate();
+        planes.for_each(|(index, (y, x))| {
+            let (scale, shift) = line(index % channels);
+            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale + shift);
+            if let Some(f) = activation {
+                f.apply_in_place(y);
+            }
+        });
+    }
+    Ok(y)
+}
+
 /// `(x, gamma, beta) -> y`.
 struct Normalise {
     mean: Arc<[f32]>,
@@ -146,20 +170,11 @@ impl CustomOp3 for Normalise {
         lb: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, gamma, beta) = (floats(x, lx)?, floats(gamma, lg)?, floats(beta, lb)?);
-        let (channels, plane) = lengths(lx.dims())?;
-        let mut y = vec![0.0; x.len()];
-        if !y.is_empty() {
-            let planes = y.par_chunks_mut(plane).zip(x.par_chunks(plane)).with_min_len(8).enumerate();
-            planes.for_each(|(index, (y, x))| {
-                let c = index % channels;
-                let scale = gamma[c] * self.inverse[c];
-                let shift = beta[c] - self.mean[c] * scale;
-                y.iter_mut().zip(x).for_each(|(y, x)| *y = x * scale + shift);
-                if let Some(f) = self.activation {
-                    f.apply_in_place(y);
-                }
-            });
-        }
+        let line = |c: usize| {
+            let scale = gamma[c] * self.inverse[c];
+            (scale, beta[c] - self.mean[c] * scale)
+        };
+        let y = per_channel(x, lx.dims(), self.activation, line)?;
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 

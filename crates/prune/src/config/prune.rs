@@ -245,7 +245,7 @@ impl PruneConfig {
             require(self.distribution.takes_a_target(), "distribution", || {
                 format!("granularity {pattern} says how much each layer keeps; remove one of the two")
             })?;
-            let exchanges = matches!(self.schedule, Schedule::Rigl { .. } | Schedule::Set { .. });
+            let exchanges = matches!(self.schedule, Schedule::Rigl(_) | Schedule::Set(_));
             require(!exchanges, "schedule", || {
                 format!("rigl and set move weights all over a layer and would break {pattern}; ac_dc keeps to it")
             })?;

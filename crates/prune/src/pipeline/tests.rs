@@ -2,7 +2,7 @@ use super::*;
 use crate::checkpoint::{CheckpointError, Checkpointing};
 use crate::config::{OptimizerConfig, Retrain, Start};
 use crate::distribution::Distribution;
-use crate::schedule::Schedule;
+use crate::schedule::{Exchange, Schedule};
 use crate::testing::{self, Harness, bits};
 use crate::train::{Plan, Stop, train};
 
@@ -195,14 +195,15 @@ fn resuming_with_another_density_names_the_key() {
 
 #[test]
 fn rounds_done_under_another_pixel_scaling_or_teacher_are_not_taken() {
-    let dense = trained(&testing::mlp(&[16, 12, 3], None));
+    let [dense, other] = [12, 8].map(|width| testing::mlp(&[16, width, 3], None));
     let folder = tempfile::tempdir().unwrap();
     let mut harness = Harness::new();
     harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });
+    let short = TrainConfig { epochs: 1, ..train_config() };
     let (distill, schedule) = (Some(Default::default()), Schedule::OneShot);
     let config = PruneConfig { distill, schedule, start: Start::Fresh, ..iterative(0.8, 1) };
     let pruned = |harness: &mut Harness, teacher: &Graph| {
-        harness.with_run(|run| prune_from(&dense, Some(teacher), &train_config(), &config, &Device::Cpu, run))
+        harness.with_run(|run| prune_from(&dense, Some(teacher), &short, &config, &Device::Cpu, run))
     };
     // All rounds are done, so that nothing is left whose own checkpoint could notice.
     pruned(&mut harness, &dense).unwrap();
@@ -210,7 +211,7 @@ fn rounds_done_under_another_pixel_scaling_or_teacher_are_not_taken() {
         Err(TrainError::Checkpoint(CheckpointError::Differs { key, .. })) => key,
         other => panic!("expected a refusal, found {other:?}"),
     };
-    assert_eq!(differs(pruned(&mut harness, &testing::mlp(&[16, 12, 3], None))), "teacher");
+    assert_eq!(differs(pruned(&mut harness, &other)), "teacher");
     harness.normalise.std[0] *= 2.0;
     assert_eq!(differs(pruned(&mut harness, &dense)), "normalise.std");
 }
@@ -259,8 +260,8 @@ const EXCHANGES: [Schedule; 5] = [
     Schedule::OneShot,
     Schedule::Cubic { start: 0.1, end: 0.7, every_steps: 3 },
     Schedule::AC_DC,
-    Schedule::Rigl { every_steps: 7, fraction: 0.3, end: 0.75 },
-    Schedule::Set { every_steps: 7, fraction: 0.3, end: 0.75 },
+    Schedule::Rigl(Exchange { every_steps: 7, fraction: 0.3, end: 0.75 }),
+    Schedule::Set(Exchange { every_steps: 7, fraction: 0.3, end: 0.75 }),
 ];
 
 #[test]

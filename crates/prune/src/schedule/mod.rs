@@ -57,29 +57,31 @@ pub enum Schedule {
         last: f64,
     },
     /// [`Rigl`]: cut at the start, then exchange small weights for those with a large gradient.
-    Rigl {
-        /// Steps between two exchanges, at least 1.
-        #[serde(default = "exchange_every")]
-        every_steps: u64,
-        /// Share of each layer's kept weights that the first exchanges move, in `(0, 1]`.
-        #[serde(default = "fraction")]
-        fraction: f64,
-        /// Where the exchanges end, as a fraction of all steps.
-        #[serde(default = "end")]
-        end: f64,
-    },
+    Rigl(Exchange),
     /// [`Set`]: cut at the start, then exchange small weights for random ones.
-    Set {
-        /// Steps between two exchanges, at least 1.
-        #[serde(default = "exchange_every")]
-        every_steps: u64,
-        /// Share of each layer's kept weights that an exchange moves, in `(0, 1]`.
-        #[serde(default = "fraction")]
-        fraction: f64,
-        /// Where the exchanges end, as a fraction of all steps.
-        #[serde(default = "end")]
-        end: f64,
-    },
+    Set(Exchange),
+}
+
+/// How weights are exchanged during a training.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Exchange {
+    /// Steps between two exchanges, at least 1.
+    pub every_steps: u64,
+    /// Share of each layer's kept weights that an exchange moves, in `(0, 1]`; [`Rigl`] lowers it on the way.
+    pub fraction: f64,
+    /// Where the exchanges end, as a fraction of all steps.
+    pub end: f64,
+}
+
+impl Exchange {
+    const DEFAULT: Exchange = Exchange { every_steps: EXCHANGE_EVERY, fraction: FRACTION, end: END };
+}
+
+impl Default for Exchange {
+    fn default() -> Self {
+        Exchange::DEFAULT
+    }
 }
 
 const ROUNDS: u32 = 3;
@@ -104,12 +106,6 @@ fn phase() -> f64 {
 fn last() -> f64 {
     LAST
 }
-fn exchange_every() -> u64 {
-    EXCHANGE_EVERY
-}
-fn fraction() -> f64 {
-    FRACTION
-}
 
 fn rounds() -> u32 {
     ROUNDS
@@ -132,9 +128,9 @@ impl Schedule {
     /// Alternating phases with the default settings.
     pub const AC_DC: Schedule = Schedule::AcDc { warm_up: WARM_UP, phase: PHASE, last: LAST };
     /// Exchanges by gradient with the default settings.
-    pub const RIGL: Schedule = Schedule::Rigl { every_steps: EXCHANGE_EVERY, fraction: FRACTION, end: END };
+    pub const RIGL: Schedule = Schedule::Rigl(Exchange::DEFAULT);
     /// Random exchanges with the default settings.
-    pub const SET: Schedule = Schedule::Set { every_steps: EXCHANGE_EVERY, fraction: FRACTION, end: END };
+    pub const SET: Schedule = Schedule::Set(Exchange::DEFAULT);
 
     /// Whether the masks change between trainings only.
     pub fn in_rounds(&self) -> bool {
@@ -148,7 +144,7 @@ impl Schedule {
 
     /// Whether a removed weight may return.
     pub fn regrows(&self) -> bool {
-        matches!(self, Schedule::AcDc { .. } | Schedule::Rigl { .. } | Schedule::Set { .. })
+        matches!(self, Schedule::AcDc { .. } | Schedule::Rigl(_) | Schedule::Set(_))
     }
 
     /// What changes the masks during a training, if anything does.
@@ -164,7 +160,8 @@ impl Schedule {
     ) -> Option<Box<dyn MaskPolicy + 'a>> {
         let final_step = steps.saturating_sub(1);
         let at = |share: f64| (share * final_step as f64).round() as u64;
-        let exchanges = |every_steps, end: f64| Exchanges { every_steps, end: (end * steps as f64).round() as u64 };
+        let exchanges =
+            |e: Exchange| Exchanges { every_steps: e.every_steps, end: (e.end * steps as f64).round() as u64 };
         Some(match *self {
             Schedule::OneShot | Schedule::Iterative { .. } => return None,
             Schedule::Cubic { start, end, every_steps } => {
@@ -175,11 +172,11 @@ impl Schedule {
                 let (warm_up, phase, last) = (at(warm_up), at(phase).max(1), at(1.0 - last));
                 Box::new(AcDc { pruner, density: to, warm_up, phase, last })
             }
-            Schedule::Rigl { every_steps, fraction, end } => {
-                Box::new(Rigl { pruner, exchanges: exchanges(every_steps, end), fraction })
+            Schedule::Rigl(settings) => {
+                Box::new(Rigl { pruner, exchanges: exchanges(settings), fraction: settings.fraction })
             }
-            Schedule::Set { every_steps, fraction, end } => {
-                Box::new(Set { pruner, exchanges: exchanges(every_steps, end), fraction })
+            Schedule::Set(settings) => {
+                Box::new(Set { pruner, exchanges: exchanges(settings), fraction: settings.fraction })
             }
         })
     }
@@ -206,14 +203,12 @@ impl Schedule {
             {
                 error("ac_dc expects warm_up >= 0, phase > 0, last > 0 and warm_up + last <= 1")
             }
-            Schedule::Rigl { every_steps: 0, .. } | Schedule::Set { every_steps: 0, .. } => {
-                error("every_steps must be at least 1")
-            }
-            Schedule::Rigl { fraction, end, .. } | Schedule::Set { fraction, end, .. }
-                if !(fraction > 0.0 && fraction <= 1.0 && (0.0..=1.0).contains(&end)) =>
-            {
-                error("expected fraction in (0, 1] and end in [0, 1]")
-            }
+            Schedule::Rigl(Exchange { every_steps, fraction, end })
+            | Schedule::Set(Exchange { every_steps, fraction, end }) => match every_steps {
+                0 => error("every_steps must be at least 1"),
+                _ if fraction > 0.0 && fraction <= 1.0 && (0.0..=1.0).contains(&end) => Ok(()),
+                _ => error("expected fraction in (0, 1] and end in [0, 1]"),
+            },
             _ => Ok(()),
         }
     }
