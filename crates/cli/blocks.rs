@@ -12,7 +12,8 @@ use sentei_report::table::Table;
 use serde_json::{Value, json};
 
 use crate::bench::at_least_one;
-use crate::data_args::{self, DataRecipe};
+use crate::data_args::{self, OkClassArgs};
+use crate::data_recipe::DataRecipe;
 use crate::exit::usage;
 use crate::output::Output;
 use crate::training::{self, Workbench};
@@ -43,30 +44,46 @@ pub struct RankArgs {
     /// Cheapest candidates to measure again on all validation images when --samples left some out [default: 10]
     #[arg(long, help_heading = HEADING, value_name = "N")]
     rerank: Option<usize>,
+    #[command(flatten)]
+    ok_class: OkClassArgs,
 }
 
 impl RankArgs {
-    /// The first of these flags that was given.
-    pub fn given(&self) -> Option<&'static str> {
+    /// Those of these flags that were given.
+    pub fn given(&self) -> impl Iterator<Item = &'static str> {
         let flags = [
             ("--mode", self.mode.is_some()),
             ("--repeats", self.repeats.is_some()),
             ("--metric", self.metric.is_some()),
             ("--samples", self.samples.is_some()),
             ("--rerank", self.rerank.is_some()),
+            ("--ok-class", self.ok_class.ok_class.is_some()),
         ];
-        flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag)
+        flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag)
+    }
+
+    /// Whether a ranking by these settings looks at training images.
+    pub fn reads_training_images(&self) -> bool {
+        self.mode.unwrap_or(SrInit::default().mode) == BnMode::RecalibratedBn
     }
 
     /// The flags as settings.
     ///
     /// # Errors
-    /// Exit code 2 when recall is asked for and no class means "no defect".
+    /// Exit code 2 when recall is asked for and no class means "no defect", or a flag would have no effect.
     pub fn settings(&self, data: &Dataset, recipe: &DataRecipe, seed: u64) -> Result<SrInit> {
         let plain = SrInit::default();
+        if self.ok_class.ok_class.is_some() && self.metric.as_deref() != Some("recall") {
+            return usage("--ok-class is what --metric recall counts against: give both");
+        }
+        if self.rerank.is_some() && self.samples.is_none() {
+            return usage("--rerank measures again on the images that --samples leaves out: give both");
+        }
+        let mut recipe = recipe.clone();
+        self.ok_class.overlay(&mut recipe);
         let metric = match self.metric.as_deref() {
             Some("balanced") => Metric::Balanced,
-            Some("recall") => match data_args::ok_class(recipe, &data.classes)? {
+            Some("recall") => match data_args::ok_class(&recipe, &data.classes)? {
                 Some(ok) => Metric::Recall { ok, false_alarms: FALSE_ALARMS },
                 None => return usage("--metric recall needs the class that means no defect: give --ok-class"),
             },

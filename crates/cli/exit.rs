@@ -5,6 +5,7 @@
 pub enum Failure {
     /// The pruned model does not keep what the recipe's `[gate]` asks for.
     #[error("the gate did not pass, no model was written: {0}")]
+    #[cfg_attr(not(any(feature = "prune", test)), expect(dead_code, reason = "only `shrink` has a gate"))]
     Gate(String),
     /// A flag or recipe value that cannot be meant.
     #[error("{0}")]

@@ -50,6 +50,7 @@ pub struct Lineage {
 /// Name of the file inside a run folder.
 pub const FILE: &str = "lineage.json";
 
+#[cfg(any(feature = "prune", test))]
 impl Lineage {
     /// A chain with no files yet.
     pub fn new(seed: u64, data: DataSource, recipe: &[u8]) -> Self {
@@ -73,7 +74,9 @@ impl Lineage {
         let from = from.iter().map(|s| s.to_string()).collect();
         self.files.push(Link { name: name.into(), sha256, from, chain });
     }
+}
 
+impl Lineage {
     fn chain<'a>(&self, sha256: &str, from: impl Iterator<Item = &'a str>) -> Option<String> {
         let mut text = sha256.to_string();
         for origin in from {

@@ -1,6 +1,6 @@
 //! The `sentei` program: one file per verb, none of them knows an algorithm.
 
-mod data_args;
+mod data_recipe;
 mod exit;
 mod files;
 mod lineage;
@@ -20,6 +20,8 @@ mod analyze;
 mod blocks;
 #[cfg(feature = "prune")]
 mod compile;
+#[cfg(feature = "prune")]
+mod data_args;
 #[cfg(feature = "prune")]
 mod inspect;
 #[cfg(feature = "prune")]

@@ -8,7 +8,7 @@ use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
 use sentei_models::Spec;
 
-use crate::data_args::DataRecipe;
+use crate::data_recipe::DataRecipe;
 use crate::exit::usage;
 use crate::files;
 use crate::output::Output;

@@ -1,6 +1,6 @@
 //! What a verb says: text for people, one JSON object for scripts.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
 use clap::Args;
 use serde::Serialize;
@@ -43,7 +43,8 @@ impl Output {
     }
 
     /// Whether a progress bar would be seen.
+    #[cfg(feature = "prune")]
     pub fn bars(&self) -> bool {
-        !self.quiet && std::io::stderr().is_terminal()
+        !self.quiet && std::io::IsTerminal::is_terminal(&std::io::stderr())
     }
 }

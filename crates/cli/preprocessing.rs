@@ -20,6 +20,7 @@ pub struct Preprocessing {
 
 impl Preprocessing {
     /// Puts the classes and the scaling into a model's metadata.
+    #[cfg(any(feature = "prune", test))]
     pub fn write(&self, metadata: &mut BTreeMap<String, String>) {
         let list = |values: &[f32]| serde_json::to_string(values).expect("numbers serialise");
         metadata.insert(CLASSES.into(), serde_json::to_string(&self.classes).expect("text serialises"));

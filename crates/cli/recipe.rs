@@ -9,7 +9,8 @@ use sentei_report::compare::Gate;
 use serde::{Deserialize, Serialize};
 
 use crate::compile::CompileRecipe;
-use crate::data_args::{DataArgs, DataRecipe};
+use crate::data_args::DataArgs;
+use crate::data_recipe::DataRecipe;
 use crate::exit::usage;
 use crate::files;
 use crate::measure::{self, EngineName};
@@ -214,6 +215,17 @@ impl Recipe {
         if self.bench.threads == 0 {
             return usage("[bench] `threads` expects at least 1, found 0");
         }
+        match (&self.data.mean, &self.data.std) {
+            (None, None) => {}
+            (Some(_), Some(_)) if sentei_models::names().contains(&self.model.as_str()) => {
+                return usage(format!(
+                    "--mean and --std are for an imported model: `{}` takes the scaling of its training images",
+                    self.model
+                ));
+            }
+            (Some(_), Some(_)) => {}
+            _ => return usage("[data] `mean` and `std` go together: give both or neither"),
+        }
         self.compile.check()?;
         measure::check_seconds(self.bench.seconds)?;
         Ok(())
@@ -292,6 +304,16 @@ mod tests {
             let bench = BenchRecipe { seconds, ..BenchRecipe::default() };
             assert!(Recipe { bench, ..Recipe::default() }.check().is_err());
         }
+    }
+
+    #[test]
+    fn a_pixel_scaling_that_would_be_ignored_is_refused() {
+        let data = DataRecipe { mean: Some(vec![0.5]), std: Some(vec![0.5]), ..DataRecipe::default() };
+        let imported = Recipe { model: "my.onnx".into(), data, ..Recipe::default() };
+        imported.check().expect("an imported model takes it");
+        assert!(Recipe { model: "inspect".into(), ..imported.clone() }.check().is_err());
+        let data = DataRecipe { std: None, ..imported.data.clone() };
+        assert!(Recipe { data, ..imported }.check().is_err());
     }
 
     #[test]

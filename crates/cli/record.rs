@@ -11,7 +11,8 @@ use sentei_report::tables;
 use sentei_report::verdict::Verdict;
 use sentei_report::warning::Warning;
 
-use crate::data_args::{self, DataRecipe};
+use crate::data_args;
+use crate::data_recipe::DataRecipe;
 
 /// Warnings on the terminal; the report has all of them.
 const WARNINGS_PRINTED: usize = 4;

@@ -41,6 +41,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 ///
 /// # Errors
 /// When the record contradicts itself or a file cannot be written.
+#[cfg(feature = "prune")]
 pub fn write(run: &Path, record: &RunRecord) -> Result<()> {
     files::write_atomic(&run.join("report.json"), export::report_json(record)?.as_bytes())?;
     write_pages(run, record).map(|_| ())

@@ -15,6 +15,7 @@ use sentei_report::record::{FileHash, Machine, PhaseTime, Predictions, Quality, 
 use sentei_report::warning::Warning;
 
 use crate::compile::{CompileArgs, CompileRecipe, Packing, Values};
+use crate::data_args::OkClassArgs;
 use crate::exit::{Failure, usage};
 use crate::lineage::{self, DataSource, Lineage};
 use crate::measure::{self, Plan, Subject};
@@ -41,6 +42,8 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 pub struct Args {
     #[command(flatten)]
     recipe: RecipeArgs,
+    #[command(flatten)]
+    ok_class: OkClassArgs,
     #[command(flatten)]
     train: TrainArgs,
     #[command(flatten)]
@@ -92,6 +95,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 impl Args {
     fn resolve(&self) -> Result<Recipe> {
         let mut recipe = self.method.resolve(&self.recipe)?;
+        self.ok_class.overlay(&mut recipe.data);
         self.train.overlay(&mut recipe);
         self.method.overlay(&mut recipe)?;
         if !self.sparsity.is_empty() {

@@ -18,7 +18,7 @@ use sentei_prune::{
 };
 use sentei_report::record::SensitivityScan;
 
-use crate::data_args;
+use crate::data_recipe;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
@@ -44,7 +44,7 @@ impl Workbench {
     pub fn open(recipe: Recipe, progress: Progress) -> Result<Self> {
         recipe.check()?;
         let device = sentei_prune::device(&recipe.device)?;
-        let data = data_args::open(&recipe.data)?;
+        let data = data_recipe::open(&recipe.data)?;
         Ok(Workbench { recipe, data, progress, device, stop: Stop::never() })
     }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::lineage::Lineage;
 use crate::output::Output;
-use crate::{data_args, files};
+use crate::{data_recipe, files};
 
 /// Recomputes every hash of a run: data, recipe, seed, each file, and what each file was made from.
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if data_checked {
         let mut data = toml::from_str::<DataOnly>(&recipe)?.data;
         data.source = args.data.clone().unwrap_or(data.source);
-        let found = data_args::open(&data)
+        let found = data_recipe::open(&data)
             .context("reading the images of the run (--data if they moved, --skip-data to leave them out)")?
             .manifest_sha256();
         if found != lineage.data.manifest_sha256 {
@@ -64,5 +64,5 @@ pub fn run(args: Args, out: Output) -> Result<()> {
 /// The one table of a recipe that says which images a run saw; the rest needs a build with `prune` to be understood.
 #[derive(serde::Deserialize)]
 struct DataOnly {
-    data: data_args::DataRecipe,
+    data: data_recipe::DataRecipe,
 }

@@ -12,6 +12,7 @@ use sentei_report::table::Table;
 use serde_json::json;
 
 use crate::blocks::{self, Left, RankArgs, list, points};
+use crate::exit::usage;
 use crate::models;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -41,6 +42,9 @@ pub struct Args {
 pub fn run(args: Args, out: Output) -> Result<()> {
     if let Some(dir) = &args.output {
         std::fs::create_dir_all(dir).with_context(|| format!("making {} (choose another with -o)", dir.display()))?;
+    }
+    if args.recipe.data.train_limit.is_some() && !args.rank.reads_training_images() {
+        return usage("--train-limit: only --mode recalibrated-bn looks at training images");
     }
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();

@@ -38,6 +38,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if !args.budget.is_finite() || args.budget < 0.0 {
         return usage(format!("--budget expects percentage points of at least 0, found {}", args.budget));
     }
+    if args.recipe.data.train_limit.is_some() {
+        return usage("--train-limit: no training image is looked at here; --samples limits the validation images");
+    }
     let mut recipe = args.recipe.resolve()?;
     recipe.model = args.input.display().to_string();
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;

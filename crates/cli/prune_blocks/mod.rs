@@ -100,10 +100,15 @@ impl BlockArgs {
             ("--seeds", self.seeds.is_some()),
             ("--study", self.study.is_some()),
         ];
-        match flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag).or(self.rank.given()) {
+        match flags.into_iter().find(|(_, given)| *given).map(|(flag, _)| flag).or(self.rank.given().next()) {
             Some(flag) => usage(format!("{flag} belongs to --method {METHOD}, found --method {method}")),
             None => Ok(()),
         }
+    }
+
+    /// Whether networks are compared, in a folder of their own.
+    fn is_study(&self) -> bool {
+        self.controls.is_some() || self.study.is_some() || self.seeds.is_some_and(|n| n > 1)
     }
 
     fn selection(&self) -> Result<Selection> {
@@ -133,7 +138,7 @@ pub fn run(request: Request, out: Output) -> Result<()> {
     let Request { input, args, recipe, no_retrain, resume, output } = request;
     if no_retrain {
         let compares = args.controls.is_some() || args.seeds.is_some() || args.study.is_some();
-        if args.blocks.is_none() || compares || args.rank.given().is_some() {
+        if args.blocks.is_none() || compares || args.rank.given().next().is_some() {
             return usage(
                 "--no-retrain sees no image: name the blocks with --blocks and leave ranking and controls out",
             );
@@ -142,6 +147,9 @@ pub fn run(request: Request, out: Output) -> Result<()> {
     }
     if args.blocks.is_none() {
         args.selection()?;
+    }
+    if resume && args.is_study() {
+        return usage("--resume: a comparison goes on from its folder by itself");
     }
     recipe.prune.retrain.train_config(&recipe.train).check().context("[prune.retrain]")?;
     let seeds = recipe.seeds(args.seeds.unwrap_or(if args.controls.is_some() { 3 } else { 1 }) as u64)?;
@@ -161,7 +169,6 @@ pub fn run(request: Request, out: Output) -> Result<()> {
     let text: String = tables.iter().map(|table| table.markdown() + "\n").collect();
     out.say(format!("removing blocks {} of {}", list(&chosen.numbers), blocks(&start.graph)?.len()));
 
-    let studied = args.controls.is_some() || args.study.is_some() || args.seeds.is_some_and(|n| n > 1);
     let mut json = json!({
         "model": output,
         "method": METHOD,
@@ -171,7 +178,7 @@ pub fn run(request: Request, out: Output) -> Result<()> {
         "ranking": chosen.ranking.as_ref().map(|r| ranking::to_json(r, &chosen.how)),
         "greedy": chosen.removals,
     });
-    let bytes = if studied {
+    let bytes = if args.is_study() {
         let dir = args.study.clone().unwrap_or_else(|| study_beside(&output));
         let setting = controls::Setting {
             start: &start,
@@ -219,7 +226,8 @@ fn study_beside(output: &Path) -> PathBuf {
 fn choose(bench: &mut Workbench, start: &models::Start, args: &BlockArgs, out: Output) -> Result<Chosen> {
     let how = args.rank.settings(&bench.data, &bench.recipe.data, bench.recipe.seed)?;
     if let Some(BlockList(numbers)) = &args.blocks {
-        if let Some(flag) = args.rank.given().filter(|flag| *flag != "--metric") {
+        let judging = |flag: &&str| args.is_study() && ["--metric", "--ok-class"].contains(flag);
+        if let Some(flag) = args.rank.given().find(|flag| !judging(flag)) {
             return usage(format!("{flag} says how to rank, and --blocks leaves nothing to rank"));
         }
         return Ok(Chosen { numbers: numbers.clone(), how, ranking: None, removals: Vec::new() });

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::plan::SweepPlan;
 use crate::bench::at_least_one;
-use crate::data_args::EMBEDDED;
+use crate::data_recipe::EMBEDDED;
 use crate::exit::usage;
 use crate::jobs::JobFolder;
 

@@ -12,9 +12,10 @@ use sentei_report::table::Table;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::data_args::EMBEDDED;
+use crate::data_recipe::EMBEDDED;
 use crate::exit::usage;
 use crate::jobs::{JobFolder, number_of_seeds};
+use crate::method_args::obeys_retrain_epochs;
 use crate::models;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -121,7 +122,14 @@ pub fn config(recipe: &Recipe, job: &SweepJob) -> Result<Option<PruneConfig>> {
 pub fn run(args: Args, out: Output) -> Result<()> {
     let mut recipe = args.recipe.resolve_without_method()?;
     args.train.overlay(&mut recipe);
-    recipe.prune.retrain.epochs = args.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
+    let jobs = jobs(&args, &recipe)?;
+    if let Some(epochs) = args.retrain_epochs {
+        let obeys = |job: &SweepJob| method(&job.method).is_some_and(|m| obeys_retrain_epochs(m, &recipe));
+        if !jobs.iter().any(obeys) {
+            return usage("--retrain-epochs: none of these methods retrains for epochs of its own");
+        }
+        recipe.prune.retrain.epochs = epochs;
+    }
     // The jobs name their methods.
     recipe.method = None;
     if args.allow_collapse {
@@ -144,7 +152,6 @@ pub fn run(args: Args, out: Output) -> Result<()> {
              that they are compared at: remove it from [prune] for a sweep",
         );
     }
-    let jobs = jobs(&args, &recipe)?;
     let mut bench = Workbench::open(recipe, Progress::shown(out))?;
     let plan = SweepPlan { schema: SCHEMA, data: bench.data.manifest_sha256(), recipe: bench.recipe.clone(), jobs };
     // A network that does not fit the images must not leave a plan behind that refuses the next try.
