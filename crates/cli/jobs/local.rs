@@ -6,11 +6,23 @@ use std::io::Read;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use sentei_report::format;
 
 use super::JobFolder;
 use crate::output::Output;
+
+/// The error of a study whose jobs `failed` failed while the others were done and reported.
+///
+/// # Errors
+/// Unless there are none.
+pub fn none_failed(failed: &[usize]) -> Result<()> {
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = failed.iter().map(ToString::to_string).collect();
+    bail!("{} jobs failed: {} (run the same again to try them again)", failed.len(), list.join(", "))
+}
 
 /// Set for a child that must not outlive its parent: its standard input is a pipe that nobody writes to.
 const WATCH: &str = "SENTEI_END_WITH_STDIN";

@@ -23,7 +23,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-pub use local::end_with_parent;
+pub use local::{end_with_parent, none_failed};
 pub use lock::Lock;
 
 use crate::files;

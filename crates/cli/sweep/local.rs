@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use super::collect::{self, View};
 use crate::bench::at_least_one;
-use crate::jobs::JobFolder;
+use crate::jobs::{JobFolder, none_failed};
 use crate::output::Output;
 
 /// Runs a plan here.
@@ -35,9 +35,5 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let failed = folder.run_local(args.jobs, folder.pending(), job, out)?;
     collect::run(collect::Args { folder: args.folder, view: args.view, output: None }, out)?;
-    if !failed.is_empty() {
-        let list: Vec<String> = failed.iter().map(ToString::to_string).collect();
-        bail!("{} jobs failed: {} (run the same again to try them again)", failed.len(), list.join(", "));
-    }
-    Ok(())
+    none_failed(&failed)
 }

@@ -9,13 +9,13 @@ mod plots;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use sentei_data::Split;
 use sentei_prune::config::SelectBy;
 use sentei_report::format;
 
 use crate::bench::at_least_one;
-use crate::jobs::{JobFolder, number_of_seeds};
+use crate::jobs::{JobFolder, none_failed, number_of_seeds};
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::{RecipeArgs, TrainArgs};
@@ -106,11 +106,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     out.say(page.summary);
     out.say(format!("Report: {}", args.output.join("report.md").display()));
     out.object(&results.brief(&plan, &args.output));
-    if !failed.is_empty() {
-        let list: Vec<String> = failed.iter().map(ToString::to_string).collect();
-        bail!("{} trainings failed: {} (run the same again to try them again)", failed.len(), list.join(", "));
-    }
-    Ok(())
+    none_failed(&failed)
 }
 
 /// Accuracy of always naming the most frequent class; balanced accuracy counts every class alike.

@@ -6,14 +6,15 @@ mod job;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use sentei_data::Split;
 use sentei_prune::methods::{method, methods};
 use serde::{Deserialize, Serialize};
 
 use crate::bench::at_least_one;
 use crate::exit::usage;
-use crate::jobs::{JobFolder, number_of_seeds};
+use crate::jobs::{JobFolder, none_failed, number_of_seeds};
+use crate::method_args::obeys_retrain_epochs;
 use crate::models;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -154,20 +155,13 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let failed = folder.run_local(jobs, folder.pending(), arguments, out)?;
     collect::run(&folder, &plan, bench.data.indices(Split::Val).len(), out)?;
-    if !failed.is_empty() {
-        let list: Vec<String> = failed.iter().map(ToString::to_string).collect();
-        bail!("{} jobs failed: {} (run the same again to try them again)", failed.len(), list.join(", "));
-    }
-    Ok(())
+    none_failed(&failed)
 }
 
 fn recipe(args: &Args) -> Result<Recipe> {
     let mut recipe = args.recipe.resolve_without_method()?;
     recipe.method = None;
     args.train.overlay(&mut recipe);
-    if let Some(epochs) = args.retrain_epochs {
-        recipe.prune.retrain.epochs = epochs;
-    }
     // Sparsities and parameterisations are what is compared.
     recipe.prune.sparsity = None;
     recipe.prune.parameterisation = Default::default();
@@ -178,9 +172,15 @@ fn recipe(args: &Args) -> Result<Recipe> {
     if let Some((_, twice)) = args.sparsity.iter().enumerate().find(|(i, s)| args.sparsity[..*i].contains(s)) {
         return usage(format!("--sparsity names {twice} twice"));
     }
-    if method(&args.mask).is_none() {
+    let Some(mask) = method(&args.mask) else {
         let known: Vec<&str> = methods().iter().map(|m| m.name).collect();
         return usage(format!("--mask `{}` is unknown; there are: {}", args.mask, known.join(", ")));
+    };
+    if let Some(epochs) = args.retrain_epochs {
+        if !obeys_retrain_epochs(mask, &recipe) {
+            return usage(format!("--retrain-epochs: `{}` retrains for no epochs of its own", args.mask));
+        }
+        recipe.prune.retrain.epochs = epochs;
     }
     Ok(recipe)
 }
