@@ -30,7 +30,7 @@ pub struct Kind {
     pub worst_gap_points: f64,
 }
 
-/// The kinds of `found`, in the order in which they first come.
+/// The kinds of `found`, L1 training last, whichever networks are there.
 pub fn kinds(found: &[Found]) -> Vec<Kind> {
     let mut names: Vec<&str> = Vec::new();
     found.iter().map(|f| f.kind.as_str()).for_each(|name| {
@@ -38,6 +38,7 @@ pub fn kinds(found: &[Found]) -> Vec<Kind> {
             names.push(name);
         }
     });
+    names.sort_by_key(|name| *name == "l1");
     let kind = |name: &str| {
         let own: Vec<&Found> = found.iter().filter(|f| f.kind == name).collect();
         let mean = |value: &dyn Fn(&Found) -> f64| {

@@ -7,7 +7,7 @@ mod report;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Result, bail};
 use sentei_data::Split;
 use sentei_prune::Checkpointing;
 use sentei_prune::config::TrainConfig;
@@ -23,6 +23,9 @@ use crate::progress::Progress;
 use crate::recipe::{Recipe, RecipeArgs, TrainArgs};
 use crate::training::Workbench;
 use crate::{files, models};
+
+/// Pruned networks that are fine-tuned unless told otherwise.
+const FINE_TUNE_POINTS: usize = 6;
 
 /// How sparse can this get before its loss must leave the noise, and does training with L1 move that?
 #[derive(clap::Args)]
@@ -69,9 +72,9 @@ pub struct Args {
     /// Epochs of training for each pruned network of the fine-tuned curve; 0 leaves that curve out
     #[arg(long, value_name = "N", default_value_t = 2)]
     fine_tune_epochs: u64,
-    /// Pruned networks to fine-tune: the first at the predicted limit, then a bisection
-    #[arg(long, value_name = "N", default_value_t = 6, value_parser = at_least_one)]
-    fine_tune_points: usize,
+    /// Pruned networks to fine-tune: the first at the predicted limit, then a bisection [default: 6]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    fine_tune_points: Option<usize>,
     /// Folder for the report, its plots, and the networks that were trained
     #[arg(long, short, value_name = "DIR", default_value = "limit")]
     output: PathBuf,
@@ -132,21 +135,50 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let plan = Plan { question: "limit".into(), model, data: bench.data.manifest_sha256(), scaling, jobs };
     let folder = JobFolder::open_or_create(&args.output, &plan)?;
     announce(&mut bench, &plan, &folder, out)?;
+    let (mut failed, mut found) = (Vec::new(), Vec::new());
     for (index, job) in plan.jobs.iter().enumerate() {
         let waiting = || out.note("another process works on this job; waiting for it");
-        folder.run_one(index, waiting, |work| work_on(&mut bench, job, &args.output, work, out))?;
+        match folder.run_one(index, waiting, |work| work_on(&mut bench, job, &args.output, work, out)) {
+            Ok(_) => found.extend(folder.result::<Found>(index)?),
+            Err(error) => {
+                out.note(format!("{} failed: {error:#}", job.name()));
+                failed.push((job, error));
+            }
+        }
     }
-    let mut found: Vec<Found> = Vec::new();
-    for index in 0..folder.jobs() {
-        found.push(folder.result(index)?.context("every job has just been done")?);
+    if found.is_empty()
+        && let Some((job, error)) = failed.pop()
+    {
+        return Err(error.context(job.name()));
     }
-    report::write(&args, &bench, &plan.jobs[0].settings, &found, out)
+    let why: Vec<String> = failed.iter().map(|(job, error)| format!("{}: {error:#}", job.name())).collect();
+    report::write(&args, &bench, &plan.jobs[0].settings, &found, &why, out)?;
+    if !why.is_empty() {
+        bail!("{} trainings failed (run the same again to try them again): {}", why.len(), why.join("; "));
+    }
+    Ok(())
+}
+
+impl Job {
+    fn name(&self) -> String {
+        format!("{}, seed {}", self.kind, self.seed)
+    }
 }
 
 impl Args {
     fn check(&self) -> Result<()> {
         if !self.drop.is_finite() || self.drop < 0.0 {
             return usage(format!("--drop expects percentage points of at least 0, found {}", self.drop));
+        }
+        if self.fine_tune_epochs == 0 {
+            let training = [
+                ("--fine-tune-points", self.fine_tune_points.is_some()),
+                ("--learning-rate", self.input.is_some() && self.train.learning_rate.is_some()),
+                ("--batch-size", self.input.is_some() && self.train.batch_size.is_some()),
+            ];
+            if let Some((flag, _)) = training.into_iter().find(|(_, given)| *given) {
+                return usage(format!("{flag}: with --fine-tune-epochs 0 there is no training that it could change"));
+            }
         }
         for (flag, lambda) in [("--l1", self.l1), ("--compare-l1", self.compare_l1)] {
             if let Some(lambda) = lambda.filter(|l| !(l.is_finite() && *l > 0.0)) {
@@ -170,7 +202,7 @@ impl Args {
                 grid: LimitSettings::default().grid,
                 drop_points: self.drop,
                 fine_tune: (self.fine_tune_epochs > 0).then_some(tuning),
-                fine_tune_tries: self.fine_tune_points,
+                fine_tune_tries: self.fine_tune_points.unwrap_or(FINE_TUNE_POINTS),
                 smoothing: base.label_smoothing,
                 seed,
             };
@@ -226,7 +258,7 @@ fn announce(bench: &mut Workbench, plan: &Plan, folder: &JobFolder, out: Output)
 
 fn work_on(bench: &mut Workbench, job: &Job, study: &Path, work: &Path, out: Output) -> Result<Found> {
     let from = start(bench, job, out)?;
-    out.note(format!("{}, seed {}", job.kind, job.seed));
+    out.note(job.name());
     let (graph, model) = match &job.train {
         None => (from.graph, None),
         Some(train) => {

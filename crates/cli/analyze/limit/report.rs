@@ -18,11 +18,13 @@ use crate::training::Workbench;
 /// Prints the tables and writes the study.
 ///
 /// * `settings`: those of the first network; the others have them too, but for the seed.
+/// * `found`: at least one network; `failed`: one line for each of which there is nothing.
 pub(super) fn write(
     args: &Args,
     bench: &Workbench,
     settings: &LimitSettings,
     found: &[Found],
+    failed: &[String],
     out: Output,
 ) -> Result<()> {
     let kinds = kinds(found);
@@ -33,7 +35,7 @@ pub(super) fn write(
         out.say(table.plain());
     }
     says.iter().for_each(|line| out.say(line));
-    let page = format!(
+    let mut page = format!(
         "# Pruning limit of {}\n\n{}\n\n## Limits\n\nShares of weights removed by global magnitude, over {}. \"Zeroing\" leaves the survivors as they \
          are; its limit is the largest sparsity up to which the validation accuracy never fell by more than {} points, \"by loss\" the one up \
          to which the training loss stayed within the noise, \"above dense\" the largest sparsity that is still more accurate than the \
@@ -46,6 +48,10 @@ pub(super) fn write(
         limits.markdown(),
         layers.markdown(),
     );
+    if !failed.is_empty() {
+        page += &format!("\n## Not finished ({})\n\n", failed.len());
+        failed.iter().for_each(|line| page += &format!("- {line}\n"));
+    }
     let plots = [("limit", combined(&kinds, found, bench.data.classes.len())), ("loss", loss(&kinds, found))];
     let numbers = json!({
         "model": bench.recipe.model,
@@ -55,6 +61,7 @@ pub(super) fn write(
         "advice": says,
         "kinds": kinds,
         "networks": found,
+        "failed": failed,
     });
     Study::write(&args.output, &page, &numbers, &plots)?;
     out.say(format!("\n{}", args.output.join("report.md").display()));
@@ -71,6 +78,7 @@ pub(super) fn write(
         "kinds": kinds,
         "networks": found.iter().map(short).collect::<Vec<_>>(),
         "advice": says,
+        "failed": failed,
     }));
     Ok(())
 }
