@@ -1,5 +1,6 @@
 //! Tests across rooms, in one binary: the walls, op conformance, packed files in stock engines, the program, the whole flow.
 
+mod analyze;
 mod cli;
 mod conformance;
 mod layering;
