@@ -42,10 +42,16 @@ pub mod spmm;
 mod activation;
 mod error;
 mod heap;
+mod isa;
+mod layer;
+mod map;
 
 pub use activation::Activation;
 pub use error::KernelError;
 pub use heap::keep_freed_memory;
+pub use isa::Isa;
+pub use layer::{Call, Layer, Shared};
+pub use map::{LINE, Map};
 
 /// Name of every micro-kernel of this build, and whether this processor can run it.
 pub fn kernels() -> Vec<(&'static str, bool)> {

@@ -90,11 +90,16 @@ impl SpmmKernel {
 /// Every kernel compiled for this architecture, fastest first.
 pub static SPMM_F32: &[SpmmKernel] = &[
     #[cfg(target_arch = "x86_64")]
-    SpmmKernel { name: "f32_spmm_160x1_avx512", tile: 160, runs_here: avx512::available, body: avx512::run },
+    SpmmKernel {
+        name: "f32_spmm_160x1_avx512",
+        tile: 160,
+        runs_here: crate::isa::avx512::available,
+        body: avx512::run,
+    },
     #[cfg(target_arch = "x86_64")]
-    SpmmKernel { name: "f32_spmm_96x1_avx2", tile: 96, runs_here: avx2::available, body: avx2::run },
+    SpmmKernel { name: "f32_spmm_96x1_avx2", tile: 96, runs_here: crate::isa::avx2::available, body: avx2::run },
     #[cfg(target_arch = "aarch64")]
-    SpmmKernel { name: "f32_spmm_64x1_neon", tile: 64, runs_here: neon::available, body: neon::run },
+    SpmmKernel { name: "f32_spmm_64x1_neon", tile: 64, runs_here: crate::isa::neon::available, body: neon::run },
     SpmmKernel { name: "f32_spmm_32x1_scalar", tile: 32, runs_here: || true, body: scalar::run },
 ];
 

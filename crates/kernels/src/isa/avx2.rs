@@ -1,0 +1,114 @@
+//! AVX2 + FMA: 8 lanes, 16 registers; partial vectors through masked loads and stores.
+
+use std::arch::x86_64::*;
+
+use crate::Activation;
+
+pub(crate) const LANES: usize = 8;
+pub(crate) type Vector = __m256;
+pub(crate) type Tail = __m256i;
+
+pub(crate) fn available() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn splat(value: f32) -> Vector {
+    _mm256_set1_ps(value)
+}
+
+/// # Safety
+/// Eight elements are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn load(at: *const f32) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { _mm256_loadu_ps(at) }
+}
+
+/// # Safety
+/// Eight elements are writable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn store(at: *mut f32, vector: Vector) {
+    // SAFETY: by this function's contract.
+    unsafe { _mm256_storeu_ps(at, vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn tail(lanes: usize) -> Tail {
+    _mm256_cmpgt_epi32(_mm256_set1_epi32(lanes as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7))
+}
+
+/// # Safety
+/// The lanes of `tail` are readable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn load_tail(at: *const f32, tail: Tail) -> Vector {
+    // SAFETY: by this function's contract; a masked load does not access masked-out lanes.
+    unsafe { _mm256_maskload_ps(at, tail) }
+}
+
+/// # Safety
+/// The lanes of `tail` are writable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn store_tail(at: *mut f32, tail: Tail, vector: Vector) {
+    // SAFETY: by this function's contract; a masked store does not access masked-out lanes.
+    unsafe { _mm256_maskstore_ps(at, tail, vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn add(a: Vector, b: Vector) -> Vector {
+    _mm256_add_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
+    _mm256_sub_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
+    _mm256_mul_ps(a, b)
+}
+
+/// NaN in `b` is kept.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn max(a: Vector, b: Vector) -> Vector {
+    _mm256_max_ps(a, b)
+}
+
+/// NaN in `b` is kept.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn min(a: Vector, b: Vector) -> Vector {
+    _mm256_min_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
+    _mm256_fmadd_ps(a, b, sum)
+}
+
+/// `max`/`min` return their second operand for NaN, so the data stands second and NaN is kept.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
+    match activation {
+        Activation::None => x,
+        Activation::Relu => _mm256_max_ps(_mm256_setzero_ps(), x),
+        Activation::Clip { min, max } => _mm256_min_ps(splat(max), _mm256_max_ps(splat(min), x)),
+        Activation::HardSwish => {
+            let gate = _mm256_add_ps(_mm256_mul_ps(x, splat(1.0 / 6.0)), splat(0.5));
+            _mm256_mul_ps(x, _mm256_min_ps(splat(1.0), _mm256_max_ps(_mm256_setzero_ps(), gate)))
+        }
+    }
+}

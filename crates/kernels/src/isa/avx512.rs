@@ -1,0 +1,114 @@
+//! AVX-512F: 16 lanes, 32 registers; partial vectors through masked loads and stores.
+
+use std::arch::x86_64::*;
+
+use crate::Activation;
+
+pub(crate) const LANES: usize = 16;
+pub(crate) type Vector = __m512;
+pub(crate) type Tail = __mmask16;
+
+pub(crate) fn available() -> bool {
+    is_x86_feature_detected!("avx512f")
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn splat(value: f32) -> Vector {
+    _mm512_set1_ps(value)
+}
+
+/// # Safety
+/// Sixteen elements are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn load(at: *const f32) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { _mm512_loadu_ps(at) }
+}
+
+/// # Safety
+/// Sixteen elements are writable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn store(at: *mut f32, vector: Vector) {
+    // SAFETY: by this function's contract.
+    unsafe { _mm512_storeu_ps(at, vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn tail(lanes: usize) -> Tail {
+    ((1u32 << lanes) - 1) as Tail
+}
+
+/// # Safety
+/// The lanes of `tail` are readable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn load_tail(at: *const f32, tail: Tail) -> Vector {
+    // SAFETY: by this function's contract; a masked load does not access masked-out lanes.
+    unsafe { _mm512_maskz_loadu_ps(tail, at) }
+}
+
+/// # Safety
+/// The lanes of `tail` are writable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn store_tail(at: *mut f32, tail: Tail, vector: Vector) {
+    // SAFETY: by this function's contract; a masked store does not access masked-out lanes.
+    unsafe { _mm512_mask_storeu_ps(at, tail, vector) }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn add(a: Vector, b: Vector) -> Vector {
+    _mm512_add_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
+    _mm512_sub_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
+    _mm512_mul_ps(a, b)
+}
+
+/// NaN in `b` is kept.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn max(a: Vector, b: Vector) -> Vector {
+    _mm512_max_ps(a, b)
+}
+
+/// NaN in `b` is kept.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn min(a: Vector, b: Vector) -> Vector {
+    _mm512_min_ps(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
+    _mm512_fmadd_ps(a, b, sum)
+}
+
+/// `max`/`min` return their second operand for NaN, so the data stands second and NaN is kept.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
+    match activation {
+        Activation::None => x,
+        Activation::Relu => _mm512_max_ps(_mm512_setzero_ps(), x),
+        Activation::Clip { min, max } => _mm512_min_ps(splat(max), _mm512_max_ps(splat(min), x)),
+        Activation::HardSwish => {
+            let gate = _mm512_add_ps(_mm512_mul_ps(x, splat(1.0 / 6.0)), splat(0.5));
+            _mm512_mul_ps(x, _mm512_min_ps(splat(1.0), _mm512_max_ps(_mm512_setzero_ps(), gate)))
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! One file per instruction set: its vector type and the few operations that every kernel is written in.
+//!
+//! A kernel is a macro over these names (`LANES`, `Vector`, `Tail`, `splat`, `load`, ...), instantiated once per file, so that
+//! its loops are compiled with the right features and all instruction sets compute alike. The scalar file is the portable one.
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod scalar;
+
+/// An instruction set that kernels exist for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Isa {
+    /// AVX-512F, 16 lanes.
+    Avx512,
+    /// AVX2 and FMA, 8 lanes.
+    Avx2,
+    /// NEON of aarch64, 4 lanes.
+    Neon,
+    /// Portable code, which the compiler may vectorise.
+    Scalar,
+}
+
+impl Isa {
+    /// Every instruction set compiled for this architecture, fastest first.
+    #[cfg(target_arch = "x86_64")]
+    pub const COMPILED: &'static [Self] = &[Self::Avx512, Self::Avx2, Self::Scalar];
+    /// Every instruction set compiled for this architecture, fastest first.
+    #[cfg(target_arch = "aarch64")]
+    pub const COMPILED: &'static [Self] = &[Self::Neon, Self::Scalar];
+    /// Every instruction set compiled for this architecture, fastest first.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    pub const COMPILED: &'static [Self] = &[Self::Scalar];
+
+    /// Whether this processor has the instructions.
+    pub fn runs_here(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::available(),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::available(),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::available(),
+            Self::Scalar => true,
+            #[allow(unreachable_patterns, reason = "the instruction sets of other architectures")]
+            _ => false,
+        }
+    }
+
+    /// The fastest instruction set of this processor.
+    pub fn best() -> Self {
+        Self::COMPILED.iter().copied().find(|isa| isa.runs_here()).expect("scalar code runs everywhere")
+    }
+
+    /// Its name in kernel names and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Scalar => "scalar",
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! NEON (aarch64): 4 lanes, 32 registers; partial vectors lane by lane.
+
+use std::arch::aarch64::*;
+
+use crate::Activation;
+
+pub(crate) const LANES: usize = 4;
+pub(crate) type Vector = float32x4_t;
+pub(crate) type Tail = usize;
+
+pub(crate) fn available() -> bool {
+    std::arch::is_aarch64_feature_detected!("neon")
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn splat(value: f32) -> Vector {
+    vdupq_n_f32(value)
+}
+
+/// # Safety
+/// Four elements are readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn load(at: *const f32) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { vld1q_f32(at) }
+}
+
+/// # Safety
+/// Four elements are writable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn store(at: *mut f32, vector: Vector) {
+    // SAFETY: by this function's contract.
+    unsafe { vst1q_f32(at, vector) }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn tail(lanes: usize) -> Tail {
+    lanes
+}
+
+/// # Safety
+/// The first `tail` (1 to 4) elements are readable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn load_tail(at: *const f32, tail: Tail) -> Vector {
+    // SAFETY: lane `i` is read only where `i < tail`, which this function's contract allows.
+    unsafe {
+        let mut vector = vld1q_lane_f32::<0>(at, vdupq_n_f32(0.0));
+        if tail > 1 {
+            vector = vld1q_lane_f32::<1>(at.add(1), vector);
+        }
+        if tail > 2 {
+            vector = vld1q_lane_f32::<2>(at.add(2), vector);
+        }
+        if tail > 3 {
+            vector = vld1q_lane_f32::<3>(at.add(3), vector);
+        }
+        vector
+    }
+}
+
+/// # Safety
+/// The first `tail` (1 to 4) elements are writable at `at`; the others are not touched.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn store_tail(at: *mut f32, tail: Tail, vector: Vector) {
+    // SAFETY: lane `i` is written only where `i < tail`, which this function's contract allows.
+    unsafe {
+        vst1q_lane_f32::<0>(at, vector);
+        if tail > 1 {
+            vst1q_lane_f32::<1>(at.add(1), vector);
+        }
+        if tail > 2 {
+            vst1q_lane_f32::<2>(at.add(2), vector);
+        }
+        if tail > 3 {
+            vst1q_lane_f32::<3>(at.add(3), vector);
+        }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn add(a: Vector, b: Vector) -> Vector {
+    vaddq_f32(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
+    vsubq_f32(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
+    vmulq_f32(a, b)
+}
+
+/// NaN in `b` is kept.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn max(a: Vector, b: Vector) -> Vector {
+    vmaxq_f32(a, b)
+}
+
+/// NaN in `b` is kept.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn min(a: Vector, b: Vector) -> Vector {
+    vminq_f32(a, b)
+}
+
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
+    vfmaq_f32(sum, a, b)
+}
+
+/// `fmax`/`fmin` of aarch64 return NaN when either operand is NaN.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
+    match activation {
+        Activation::None => x,
+        Activation::Relu => vmaxq_f32(splat(0.0), x),
+        Activation::Clip { min, max } => vminq_f32(splat(max), vmaxq_f32(splat(min), x)),
+        Activation::HardSwish => {
+            let gate = vaddq_f32(vmulq_f32(x, splat(1.0 / 6.0)), splat(0.5));
+            vmulq_f32(x, vminq_f32(splat(1.0), vmaxq_f32(splat(0.0), gate)))
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Portable: arrays of 8, which the compiler turns into whatever vectors the target has.
+//!
+//! Multiply-adds round twice, as targets without FMA do it.
+
+use crate::Activation;
+
+pub(crate) const LANES: usize = 8;
+pub(crate) type Vector = [f32; LANES];
+pub(crate) type Tail = usize;
+
+#[inline(always)]
+pub(crate) fn splat(value: f32) -> Vector {
+    [value; LANES]
+}
+
+/// # Safety
+/// Eight elements are readable at `at`.
+#[inline(always)]
+pub(crate) unsafe fn load(at: *const f32) -> Vector {
+    // SAFETY: by this function's contract; an array of f32 has the alignment of f32.
+    unsafe { at.cast::<Vector>().read() }
+}
+
+/// # Safety
+/// Eight elements are writable at `at`.
+#[inline(always)]
+pub(crate) unsafe fn store(at: *mut f32, vector: Vector) {
+    // SAFETY: by this function's contract; an array of f32 has the alignment of f32.
+    unsafe { at.cast::<Vector>().write(vector) }
+}
+
+#[inline(always)]
+pub(crate) fn tail(lanes: usize) -> Tail {
+    lanes
+}
+
+/// # Safety
+/// The first `tail` (1 to 8) elements are readable at `at`; the others are not touched.
+#[inline(always)]
+pub(crate) unsafe fn load_tail(at: *const f32, tail: Tail) -> Vector {
+    // SAFETY: lane `i` is read only where `i < tail`, which this function's contract allows.
+    std::array::from_fn(|i| if i < tail { unsafe { at.add(i).read() } } else { 0.0 })
+}
+
+/// # Safety
+/// The first `tail` (1 to 8) elements are writable at `at`; the others are not touched.
+#[inline(always)]
+pub(crate) unsafe fn store_tail(at: *mut f32, tail: Tail, vector: Vector) {
+    for (i, value) in vector.into_iter().enumerate().take(tail) {
+        // SAFETY: lane `i` is written only where `i < tail`, which this function's contract allows.
+        unsafe { at.add(i).write(value) }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn add(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| a[i] + b[i])
+}
+
+#[inline(always)]
+pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| a[i] - b[i])
+}
+
+#[inline(always)]
+pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| a[i] * b[i])
+}
+
+/// NaN in `b` is kept.
+#[inline(always)]
+pub(crate) fn max(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+}
+
+/// NaN in `b` is kept.
+#[inline(always)]
+pub(crate) fn min(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
+}
+
+#[inline(always)]
+pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
+    std::array::from_fn(|i| sum[i] + a[i] * b[i])
+}
+
+#[inline(always)]
+pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
+    x.map(|x| activation.apply(x))
+}
