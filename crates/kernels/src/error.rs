@@ -1,5 +1,7 @@
 //! Why a layer cannot be prepared for the sparse kernels.
 
+use crate::Map;
+
 /// A geometry or weight list that does not describe a layer; found while preparing, never while running.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
@@ -57,6 +59,32 @@ pub enum KernelError {
         /// Outputs of the layer.
         expected: usize,
         /// Values found.
+        found: usize,
+    },
+    /// A feature map is not what the layer reads or writes.
+    #[error("{what} map is {found:?}, expected {expected:?} with a stride of at least that")]
+    Map {
+        /// `input` or `output`.
+        what: &'static str,
+        /// Sizes of the layer.
+        expected: Map,
+        /// The map given.
+        found: Map,
+    },
+    /// Not one value per weight that exists.
+    #[error("{found} weight values for {expected} weights")]
+    ValueCount {
+        /// Weights that exist.
+        expected: usize,
+        /// Values found.
+        found: usize,
+    },
+    /// Bytes without one scale per output, or scales without bytes.
+    #[error("{found} weight scales, expected {expected}")]
+    ScaleCount {
+        /// Outputs of the layer for bytes, else 0.
+        expected: usize,
+        /// Scales found.
         found: usize,
     },
 }

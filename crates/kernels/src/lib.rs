@@ -35,6 +35,7 @@
 pub mod conv;
 pub mod gemv;
 pub mod packed;
+pub mod planes;
 #[cfg(feature = "product")]
 pub mod product;
 pub mod spmm;

@@ -6,12 +6,17 @@
 //! Where nothing is padded or strided the kernel reads the input itself; where no column has to be dropped it
 //! writes the output itself.
 
+mod choice;
 mod geometry;
+mod layer;
 
+pub use choice::ConvChoice;
 pub use geometry::ConvGeometry;
+pub use layer::{Conv, ConvWeights};
 
+use crate::planes::Values;
 use crate::spmm::{self, Entry, Rows, Spmm, SpmmKernel};
-use crate::{Activation, KernelError};
+use crate::{Activation, KernelError, Map};
 
 /// Pixels of one piece of output that is computed before it is copied, at least; a few tiles of any kernel.
 const PIECE_PIXELS: usize = 192;
@@ -288,5 +293,36 @@ fn copy_every<const STEP: usize>(from: &[f32], to: &mut [f32]) {
     head.iter_mut().zip(from.chunks_exact(STEP)).for_each(|(to, from)| *to = from[0]);
 }
 
+/// Whether the maps are those of the geometry.
+fn check_maps(geometry: &ConvGeometry, input: Map, output: Map) -> Result<(), KernelError> {
+    let expected = Map::tight(geometry.in_channels, geometry.in_height, geometry.in_width);
+    let found = Map { stride: expected.stride, ..input };
+    if found != expected || input.stride < expected.stride {
+        return Err(KernelError::Map { what: "input", expected, found: input });
+    }
+    let expected = Map::tight(geometry.out_channels, geometry.out_height(), geometry.out_width());
+    let found = Map { stride: expected.stride, ..output };
+    if found != expected || output.stride < expected.stride {
+        return Err(KernelError::Map { what: "output", expected, found: output });
+    }
+    Ok(())
+}
+
+/// Checks the number of values, and that bytes and only bytes come with scales, which it returns.
+fn check_values(geometry: &ConvGeometry, weights: &ConvWeights<'_>) -> Result<Option<Vec<f32>>, KernelError> {
+    let expected = weights.positions.map_or(geometry.weights().unwrap_or(0), <[u32]>::len);
+    if weights.values.len() != expected {
+        return Err(KernelError::ValueCount { expected, found: weights.values.len() });
+    }
+    let expected = if matches!(weights.values, Values::I8(_)) { geometry.out_channels } else { 0 };
+    let found = weights.scales.map_or(0, <[f32]>::len);
+    if found != expected {
+        return Err(KernelError::ScaleCount { expected, found });
+    }
+    Ok(weights.scales.map(<[f32]>::to_vec))
+}
+
+#[cfg(test)]
+mod layer_tests;
 #[cfg(test)]
 mod tests;

@@ -112,3 +112,25 @@ pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
         }
     }
 }
+
+/// Lanes `from..to` are read, the others are 0.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are readable; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vector {
+    let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(to as i32), lanes);
+    let mask = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(from as i32), lanes), below);
+    // SAFETY: by this function's contract; a masked load does not access masked-out lanes.
+    unsafe { _mm256_maskload_ps(at, mask) }
+}
+
+/// Elements 0, 2, 4, ... of `a` followed by `b`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
+    let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
+    _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs))
+}

@@ -112,3 +112,22 @@ pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
         }
     }
 }
+
+/// Lanes `from..to` are read, the others are 0.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are readable; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vector {
+    let mask = ((1u32 << to) - (1u32 << from)) as Tail;
+    // SAFETY: by this function's contract; a masked load does not access masked-out lanes.
+    unsafe { _mm512_maskz_loadu_ps(mask, at) }
+}
+
+/// Elements 0, 2, 4, ... of `a` followed by `b`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
+    _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
+}

@@ -135,3 +135,26 @@ pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
         }
     }
 }
+
+/// Lanes `from..to` are read, the others are 0.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are readable; the others are not touched.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vector {
+    let mut lanes = [0.0; LANES];
+    for (lane, value) in lanes.iter_mut().enumerate().take(to).skip(from) {
+        // SAFETY: by this function's contract, since `from <= lane < to`.
+        *value = unsafe { at.add(lane).read() };
+    }
+    // SAFETY: the array holds four elements.
+    unsafe { vld1q_f32(lanes.as_ptr()) }
+}
+
+/// Elements 0, 2, 4, ... of `a` followed by `b`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
+    vuzp1q_f32(a, b)
+}

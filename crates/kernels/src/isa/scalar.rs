@@ -88,3 +88,19 @@ pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
 pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
     x.map(|x| activation.apply(x))
 }
+
+/// Lanes `from..to` are read, the others are 0.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are readable; the others are not touched.
+#[inline(always)]
+pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vector {
+    // SAFETY: by this function's contract, since only lanes `from..to` are read.
+    std::array::from_fn(|i| if i >= from && i < to { unsafe { at.add(i).read() } } else { 0.0 })
+}
+
+/// Elements 0, 2, 4, ... of `a` followed by `b`.
+#[inline(always)]
+pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
+    std::array::from_fn(|i| if 2 * i < LANES { a[2 * i] } else { b[2 * i - LANES] })
+}

@@ -1,0 +1,333 @@
+//! A convolution as a layer of a region: sparse, block-sparse or dense, all through the tile kernels of `planes`.
+
+use std::ops::Range;
+
+use super::ConvGeometry;
+use super::choice::ConvChoice;
+use crate::planes::spread::Spread;
+use crate::planes::tiles::Pass;
+use crate::planes::{Item, Kernels, Layout, Rows, Values};
+use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
+
+/// Weights of a convolution, `[out_channels, in_channels / groups, kernel rows, kernel columns]`, bias and scales.
+#[derive(Clone, Copy, Debug)]
+pub struct ConvWeights<'a> {
+    /// Flat indices of the weights that exist, strictly increasing; `None` means all of them.
+    pub positions: Option<&'a [u32]>,
+    /// One number per position.
+    pub values: &'a Values,
+    /// One scale per output; exactly where the values are bytes.
+    pub scales: Option<&'a [f32]>,
+    /// One per output, or none.
+    pub bias: Option<&'a [f32]>,
+}
+
+/// A prepared convolution.
+#[derive(Debug)]
+pub struct Conv {
+    geometry: ConvGeometry,
+    input: Map,
+    output: Map,
+    activation: Activation,
+    choice: ConvChoice,
+    kernels: Kernels,
+    rows: Rows,
+    /// Copies of the input; `None` where the map itself is read.
+    spread: Option<Spread>,
+    /// Pixels of one plane of the output as the kernel counts them, columns that are dropped included.
+    pixels: usize,
+    /// Such pixels of one piece, a multiple of [`LINE`] except in the last.
+    piece: usize,
+    /// The kernel writes the output itself.
+    in_place: bool,
+    macs: u64,
+}
+
+impl Conv {
+    /// Prepares a convolution from planes `input` to planes `output`.
+    ///
+    /// # Errors
+    /// [`KernelError`] when the geometry is impossible or does not fit the maps, when an index is out of order or range, when
+    /// values, scales or bias have the wrong length, or when a block of channels is too large for 16-bit offsets.
+    ///
+    /// # Panics
+    /// When this CPU lacks the instructions of `isa`.
+    pub fn prepare(
+        isa: Isa,
+        geometry: &ConvGeometry,
+        input: Map,
+        output: Map,
+        weights: ConvWeights<'_>,
+        activation: Activation,
+        choice: ConvChoice,
+    ) -> Result<Self, KernelError> {
+        geometry.validate()?;
+        super::check_maps(geometry, input, output)?;
+        let kernels = Kernels::of(isa);
+        let bias = crate::bias_or_zeros(weights.bias, geometry.out_channels)?;
+        let scales = super::check_values(geometry, &weights)?;
+        let (height, width) = (geometry.out_height(), geometry.out_width());
+
+        let direct = choice.is_direct(geometry, input);
+        let pitch = if direct { width } else { choice.pitch.max(width).next_multiple_of(8) };
+        // a map read in place is cut at lines, which a buffer of whole rows cannot be
+        let whole = direct && output.stride % LINE != 0;
+        let piece_rows = if whole { height } else { choice.piece_rows.clamp(1, height) };
+        let mut spread = (!direct).then(|| Spread::new(geometry, input, pitch, piece_rows, kernels.lanes));
+        let pixels = height * pitch;
+        let in_place =
+            pitch == width && output.stride % LINE == 0 && (piece_rows * pitch % LINE == 0 || piece_rows == height);
+        let piece = if direct && in_place { (piece_rows * pitch).next_multiple_of(LINE) } else { piece_rows * pitch };
+
+        let per_block = choice.block_channels.clamp(1, geometry.in_channels);
+        let items = items(
+            geometry,
+            weights.positions,
+            |channel, tap| match &mut spread {
+                Some(spread) => spread.offset(channel, tap),
+                None => channel * input.stride,
+            },
+            per_block,
+        )?;
+        let macs = (items.len() * height * width) as u64;
+        let pieces = pixels.div_ceil(piece);
+        let segments = SEGMENTED_UNITS.div_ceil(pieces);
+        let layout = Layout { group: choice.group, blocks: geometry.in_channels.div_ceil(per_block), segments };
+        let rows = Rows::build(&layout, &items, weights.values, bias, scales)?;
+        let (geometry, kernels) = (geometry.clone(), kernels);
+        let conv =
+            Self { geometry, input, output, activation, choice, kernels, rows, spread, pixels, piece, in_place, macs };
+        let readable = conv.spread.as_ref().map_or(input.len(), Spread::len);
+        let reached = conv.rows.reach() + conv.reached_pixels();
+        assert!(conv.rows.nnz() == 0 || reached <= readable, "offsets reach {reached} of {readable} elements");
+        Ok(conv)
+    }
+
+    /// Pixels from an offset on that the tiles of all pieces read.
+    fn reached_pixels(&self) -> usize {
+        let pixels = if self.spread.is_some() { self.piece } else { self.pixels };
+        pixels.next_multiple_of(self.kernels.lanes)
+    }
+
+    /// The choice that this layer was prepared with.
+    pub fn choice(&self) -> ConvChoice {
+        self.choice
+    }
+
+    /// Sizes of the layer.
+    pub fn geometry(&self) -> &ConvGeometry {
+        &self.geometry
+    }
+
+    /// Weights that exist.
+    pub fn nnz(&self) -> usize {
+        self.rows.nnz()
+    }
+
+    fn pieces(&self) -> usize {
+        self.pixels.div_ceil(self.piece)
+    }
+
+    /// Elements from one output to the next in the buffer of a piece.
+    fn buffer_stride(&self) -> usize {
+        self.piece.next_multiple_of(LINE)
+    }
+
+    fn vectors_per_tile(&self, group: usize) -> usize {
+        self.choice.vectors.clamp(1, self.kernels.most_vectors(group))
+    }
+
+    /// # Safety
+    /// As [`Layer::run_units`] for the unit of `piece` and `segment`; `x` holds what the offsets lead to.
+    unsafe fn unit(&self, piece: usize, segment: usize, x: &[f32], call: &Call<'_>, buffer: &mut [f32]) {
+        let rows = &self.rows;
+        let segment = &rows.segments[segment];
+        let first = piece * self.piece;
+        let count = self.piece.min(self.pixels - first);
+        let from = if self.spread.is_some() { 0 } else { first };
+        let (y, stride, residual, activation) = if self.in_place {
+            let start = segment.outputs.start * self.output.stride + first;
+            // SAFETY: outputs and pixels of the segment lie inside the map, which `run_units` compared with `call.y`.
+            let y = unsafe { call.y.as_mut_ptr().add(start) };
+            let residual = call.residual.map_or(std::ptr::null(), |residual| residual[start..].as_ptr());
+            (y, self.output.stride, residual, self.activation)
+        } else {
+            (buffer.as_mut_ptr(), self.buffer_stride(), std::ptr::null(), Activation::None)
+        };
+        let lanes = self.kernels.lanes;
+        let vectors = count.div_ceil(lanes);
+        let tiles = vectors.div_ceil(self.vectors_per_tile(self.choice.group));
+        let mut done = 0;
+        for tile in 0..tiles {
+            let width = (vectors - done).div_ceil(tiles - tile);
+            let start = done * lanes;
+            done += width;
+            for block in 0..rows.blocks {
+                let cursors = &segment.cursors[block * segment.runs.len()..][..segment.runs.len()];
+                for (run, cursor) in segment.runs.iter().zip(cursors) {
+                    let (values, scales) = match (&rows.values, &rows.scales) {
+                        (Values::I8(values), Some(scales)) => {
+                            (values[cursor.values..].as_ptr().cast(), scales[run.first..].as_ptr())
+                        }
+                        (Values::F32(values), _) => (values[cursor.values..].as_ptr(), std::ptr::null()),
+                        (Values::I8(_), None) => unreachable!("bytes come with scales"),
+                    };
+                    let row = run.first - segment.outputs.start;
+                    let at = row * stride + start;
+                    let pass = Pass {
+                        counts: rows.counts[cursor.counts..].as_ptr(),
+                        groups: run.groups,
+                        offsets: rows.offsets[cursor.entries..].as_ptr(),
+                        values,
+                        bias: rows.bias[run.first..].as_ptr(),
+                        scales,
+                        x: x.as_ptr().wrapping_add(rows.bases[block] as usize + from + start),
+                        y: y.wrapping_add(at),
+                        stride,
+                        residual: if residual.is_null() { residual } else { residual.wrapping_add(at) },
+                        first: block == 0,
+                        last: block + 1 == rows.blocks,
+                        activation,
+                    };
+                    // SAFETY: `Rows::build` made the streams as long as the counts say, `prepare` checked how far offsets
+                    // and a piece's pixels reach, and the elements of y are the unit's own: outputs of its segment, pixels
+                    // of its piece, rounded up to whole vectors only at the end of a plane or in the buffer. Runs of a
+                    // group narrower than the layer's have at least as many vectors per tile.
+                    unsafe { self.kernels.pass(width, run.group, &pass) }
+                }
+            }
+        }
+        if !self.in_place {
+            // SAFETY: the unit's own elements, see `run_units`.
+            unsafe { self.copy_out(first / self.pitch(), count / self.pitch(), segment.outputs.clone(), call, buffer) }
+        }
+    }
+
+    fn pitch(&self) -> usize {
+        self.spread.as_ref().map_or(self.geometry.out_width(), |spread| spread.pitch)
+    }
+
+    /// Copies finished rows from the buffer to the output, without the columns that are dropped.
+    ///
+    /// # Safety
+    /// No other thread touches these outputs and rows of `call.y`.
+    unsafe fn copy_out(&self, first: usize, rows: usize, outputs: Range<usize>, call: &Call<'_>, buffer: &[f32]) {
+        let width = self.geometry.out_width();
+        for (index, output) in outputs.enumerate() {
+            let start = output * self.output.stride + first * width;
+            let range = start..start + rows * width;
+            let residual = call.residual.map(|residual| &residual[range.clone()]);
+            // SAFETY: by this function's contract.
+            let y = unsafe { call.y.slice_mut(range) };
+            let x = &buffer[index * self.buffer_stride()..][..self.buffer_stride()];
+            self.kernels.finish(x, self.pitch(), y, residual, width, self.activation);
+        }
+    }
+}
+
+/// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.
+const SEGMENTED_UNITS: usize = 8;
+
+impl Layer for Conv {
+    fn input(&self) -> Map {
+        self.input
+    }
+
+    fn output(&self) -> Map {
+        self.output
+    }
+
+    fn units(&self) -> usize {
+        self.pieces() * self.rows.segments.len()
+    }
+
+    fn unit_cost(&self, unit: usize) -> u64 {
+        let (piece, segment) = (unit / self.rows.segments.len(), unit % self.rows.segments.len());
+        let pixels = self.piece.min(self.pixels - piece * self.piece);
+        let segment = &self.rows.segments[segment];
+        (pixels * (segment.entries + 8 * segment.outputs.len())) as u64
+    }
+
+    fn scratch_len(&self) -> usize {
+        let longest = self.rows.segments.iter().map(|segment| segment.outputs.len()).max().unwrap_or(0);
+        let buffer = if self.in_place { 0 } else { longest * self.buffer_stride() };
+        self.spread.as_ref().map_or(0, Spread::len) + buffer + 2 * LINE
+    }
+
+    unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
+        assert!(units.end <= self.units(), "units {units:?} of {}", self.units());
+        assert!(call.x.len() >= self.input.len() && call.y.len() >= self.output.len(), "lengths of input and output");
+        assert!(call.residual.is_none_or(|residual| residual.len() >= self.output.len()), "length of the residual");
+        assert!(scratch.len() >= self.scratch_len(), "length of the scratch memory");
+        let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let (copies, buffer) =
+            scratch[skip..].split_at_mut(self.spread.as_ref().map_or(0, |spread| spread.len().next_multiple_of(LINE)));
+        let segments = self.rows.segments.len();
+        let mut filled = None;
+        for unit in units {
+            let (piece, segment) = (unit / segments, unit % segments);
+            let x = match &self.spread {
+                None => call.x,
+                Some(spread) => {
+                    if filled != Some(piece) {
+                        spread.fill(&self.kernels, call.x, piece * spread.piece_rows, copies);
+                        filled = Some(piece);
+                    }
+                    &*copies
+                }
+            };
+            // SAFETY: by this function's contract and the checks above.
+            unsafe { self.unit(piece, segment, x, call, buffer) }
+        }
+    }
+
+    fn weight_bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
+    fn macs(&self) -> u64 {
+        self.macs
+    }
+
+    fn kernel(&self) -> String {
+        let values = if self.rows.scales.is_some() { "i8" } else { "f32" };
+        let pixels = self.vectors_per_tile(self.choice.group) * self.kernels.lanes;
+        format!("{values}_planes_{pixels}x{}_{}", self.choice.group, self.kernels.isa.name())
+    }
+}
+
+/// One item per weight, in order of outputs.
+fn items(
+    geometry: &ConvGeometry,
+    positions: Option<&[u32]>,
+    mut offset: impl FnMut(usize, [usize; 2]) -> usize,
+    per_block: usize,
+) -> Result<Vec<Item>, KernelError> {
+    let weights = geometry.weights().expect("validate() found that the weights fit 32 bits");
+    let [kernel_rows, kernel_columns] = geometry.kernel;
+    let taps = kernel_rows * kernel_columns;
+    let group_inputs = geometry.in_channels / geometry.groups;
+    let group_outputs = geometry.out_channels / geometry.groups;
+    let mut item = |index: usize, value: usize| {
+        let (filter, tap) = (index / taps, index % taps);
+        let (output, input) = (filter / group_inputs, filter % group_inputs);
+        let channel = output / group_outputs * group_inputs + input;
+        let offset = offset(channel, [tap / kernel_columns, tap % kernel_columns]);
+        // validate() holds maps and weights below 2^31 elements
+        Item { output: output as u32, block: (channel / per_block) as u32, offset: offset as u32, value: value as u32 }
+    };
+    let Some(positions) = positions else { return Ok((0..weights).map(|index| item(index, index)).collect()) };
+    let mut previous = None;
+    let mut items = Vec::with_capacity(positions.len());
+    for (value, &index) in positions.iter().enumerate() {
+        if index as usize >= weights {
+            return Err(KernelError::IndexOutside { index, len: weights });
+        }
+        if let Some(previous) = previous.filter(|previous| *previous >= index) {
+            return Err(KernelError::IndexOrder { previous, index });
+        }
+        previous = Some(index);
+        items.push(item(index as usize, value));
+    }
+    Ok(items)
+}

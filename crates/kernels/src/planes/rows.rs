@@ -1,0 +1,338 @@
+//! Weights in the order the tile kernels read them: counts, offsets and values, three streams.
+
+use std::ops::Range;
+
+use crate::{KernelError, LINE};
+
+/// Numbers of a layer's weights.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Values {
+    /// As they are.
+    F32(Vec<f32>),
+    /// Signed bytes, times one scale per output.
+    I8(Vec<i8>),
+}
+
+impl Values {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I8(values) => values.len(),
+        }
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::F32(values) => size_of_val(&values[..]),
+            Self::I8(values) => size_of_val(&values[..]),
+        }
+    }
+}
+
+/// One weight: output, start of its input pixels in elements (a multiple of [`LINE`]), and index into the values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Output channel.
+    pub output: u32,
+    /// Block of input channels.
+    pub block: u32,
+    /// Where its input pixels start.
+    pub offset: u32,
+    /// Position in the list of values.
+    pub value: u32,
+}
+
+/// Outputs of which several share every entry, one group after another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Outputs per group: 1, 2, 4 or 8.
+    pub group: usize,
+    /// First output.
+    pub first: usize,
+    /// Number of groups.
+    pub groups: usize,
+}
+
+/// Where the streams of one run in one block begin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor {
+    pub counts: usize,
+    pub entries: usize,
+    pub values: usize,
+}
+
+/// Outputs that one unit of work computes.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub outputs: Range<usize>,
+    pub runs: Vec<Run>,
+    /// `[block][run]`.
+    pub cursors: Vec<Cursor>,
+    pub entries: usize,
+}
+
+/// Sparse rows, optionally with several outputs per entry, cut into blocks of input channels and segments of outputs.
+#[derive(Clone, Debug)]
+pub struct Rows {
+    pub(crate) segments: Vec<Segment>,
+    pub(crate) blocks: usize,
+    /// Elements to add to the offsets of each block.
+    pub(crate) bases: Vec<u32>,
+    /// Entries of each group, `[segment][block][run][group]`.
+    pub(crate) counts: Vec<u16>,
+    /// In lines.
+    pub(crate) offsets: Vec<u16>,
+    pub(crate) values: Values,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) scales: Option<Vec<f32>>,
+    nnz: usize,
+    reach: usize,
+}
+
+/// What [`Rows::build`] needs to know besides the weights.
+#[derive(Clone, Debug)]
+pub(crate) struct Layout {
+    /// Outputs per group, at most.
+    pub group: usize,
+    /// Blocks of input channels.
+    pub blocks: usize,
+    /// Segments of outputs wanted.
+    pub segments: usize,
+}
+
+impl Rows {
+    /// Builds the streams from `items`, sorted by output and then by the order in which they are to be added.
+    ///
+    /// Outputs in one group share entries: the union of their positions, filled up with zeros. In every block and group,
+    /// entries are ordered by offset.
+    pub(crate) fn build(
+        layout: &Layout,
+        items: &[Item],
+        values: &Values,
+        bias: Vec<f32>,
+        scales: Option<Vec<f32>>,
+    ) -> Result<Self, KernelError> {
+        let outputs = bias.len();
+        let mut starts = vec![0usize; outputs + 1];
+        for item in items {
+            starts[item.output as usize + 1] += 1;
+        }
+        for output in 0..outputs {
+            starts[output + 1] += starts[output];
+        }
+        let mut bases = vec![u32::MAX; layout.blocks];
+        for item in items {
+            let base = &mut bases[item.block as usize];
+            *base = (*base).min(item.offset);
+        }
+        bases.iter_mut().filter(|base| **base == u32::MAX).for_each(|base| *base = 0);
+
+        let mut rows = Self {
+            segments: Vec::new(),
+            blocks: layout.blocks,
+            bases,
+            counts: Vec::new(),
+            offsets: Vec::new(),
+            values: match values {
+                Values::F32(_) => Values::F32(Vec::new()),
+                Values::I8(_) => Values::I8(Vec::new()),
+            },
+            bias,
+            scales,
+            nnz: items.len(),
+            reach: 0,
+        };
+        for outputs in cut(&starts, layout) {
+            rows.push_segment(layout, outputs, items, &starts, values)?;
+        }
+        rows.counts.shrink_to_fit();
+        rows.offsets.shrink_to_fit();
+        match &mut rows.values {
+            Values::F32(values) => values.shrink_to_fit(),
+            Values::I8(values) => values.shrink_to_fit(),
+        }
+        Ok(rows)
+    }
+
+    fn push_segment(
+        &mut self,
+        layout: &Layout,
+        outputs: Range<usize>,
+        items: &[Item],
+        starts: &[usize],
+        values: &Values,
+    ) -> Result<(), KernelError> {
+        let runs = runs(outputs.clone(), layout.group);
+        let entries_before = self.offsets.len();
+        let mut cursors = Vec::with_capacity(layout.blocks * runs.len());
+        let mut at = Vec::new();
+        for block in 0..layout.blocks as u32 {
+            for run in &runs {
+                cursors.push(Cursor {
+                    counts: self.counts.len(),
+                    entries: self.offsets.len(),
+                    values: self.values.len(),
+                });
+                for group in 0..run.groups {
+                    let first = run.first + group * run.group;
+                    at.clear();
+                    for member in 0..run.group {
+                        let row = &items[starts[first + member]..starts[first + member + 1]];
+                        let inside = row.iter().filter(|item| item.block == block);
+                        at.extend(inside.map(|item| (item.offset, member, item.value)));
+                    }
+                    at.sort_unstable();
+                    let before = self.offsets.len();
+                    let mut previous = None;
+                    for (offset, member, value) in &at {
+                        if previous != Some(*offset) {
+                            previous = Some(*offset);
+                            self.push_entry(*offset, self.bases[block as usize], run.group)?;
+                        }
+                        let slot = self.values.len() - run.group + member;
+                        match (&mut self.values, values) {
+                            (Values::F32(to), Values::F32(from)) => to[slot] = from[*value as usize],
+                            (Values::I8(to), Values::I8(from)) => to[slot] = from[*value as usize],
+                            _ => unreachable!("the streams were made of the same kind of values"),
+                        }
+                    }
+                    let count = u16::try_from(self.offsets.len() - before);
+                    self.counts.push(count.map_err(|_| KernelError::TooLarge { what: "a block of input channels" })?);
+                }
+            }
+        }
+        let entries = self.offsets.len() - entries_before;
+        self.segments.push(Segment { outputs, runs, cursors, entries });
+        Ok(())
+    }
+
+    fn push_entry(&mut self, offset: u32, base: u32, group: usize) -> Result<(), KernelError> {
+        debug_assert_eq!(offset as usize % LINE, 0, "offsets lie on lines");
+        let lines = (offset - base) as usize / LINE;
+        let lines = u16::try_from(lines).map_err(|_| KernelError::TooLarge { what: "a block of input channels" })?;
+        self.offsets.push(lines);
+        self.reach = self.reach.max(offset as usize);
+        match &mut self.values {
+            Values::F32(values) => values.resize(values.len() + group, 0.0),
+            Values::I8(values) => values.resize(values.len() + group, 0),
+        }
+        Ok(())
+    }
+
+    /// Number of outputs.
+    pub fn outputs(&self) -> usize {
+        self.bias.len()
+    }
+
+    /// Weights that were given.
+    pub fn nnz(&self) -> usize {
+        self.nnz
+    }
+
+    /// Largest offset in elements; the input must reach `reach` + the pixels of the widest tile.
+    pub(crate) fn reach(&self) -> usize {
+        self.reach
+    }
+
+    /// Bytes that weights, positions, counts, bias and scales occupy.
+    pub fn bytes(&self) -> usize {
+        let scales = self.scales.as_ref().map_or(0, |scales| size_of_val(&scales[..]));
+        let cursors: usize = self.segments.iter().map(|segment| size_of_val(&segment.cursors[..])).sum();
+        let streams = size_of_val(&self.counts[..]) + size_of_val(&self.offsets[..]) + self.values.bytes();
+        streams + cursors + size_of_val(&self.bias[..]) + scales + size_of_val(&self.bases[..])
+    }
+}
+
+/// Cuts the outputs into segments with about as many weights each; borders lie between full groups.
+fn cut(starts: &[usize], layout: &Layout) -> Vec<Range<usize>> {
+    let outputs = starts.len() - 1;
+    let groups = outputs.div_ceil(layout.group);
+    let wanted = layout.segments.clamp(1, groups.max(1));
+    // a row costs its weights and the loading and storing of its sums
+    let cost = |group: usize| starts[(group * layout.group).min(outputs)] + 8 * group * layout.group;
+    let mut cuts = vec![0];
+    for segment in 1..wanted {
+        let target = cost(groups) * segment / wanted;
+        let group = (0..=groups).position(|group| cost(group) >= target).unwrap_or(groups);
+        let left = groups - (wanted - segment);
+        cuts.push(group.clamp(cuts[segment - 1] + 1, left));
+    }
+    cuts.push(groups);
+    cuts.windows(2).map(|pair| pair[0] * layout.group..(pair[1] * layout.group).min(outputs)).collect()
+}
+
+/// Full groups first, then what is left in ever smaller groups.
+fn runs(outputs: Range<usize>, group: usize) -> Vec<Run> {
+    let mut runs = Vec::new();
+    let (mut first, mut group) = (outputs.start, group);
+    while first < outputs.end {
+        let groups = (outputs.end - first) / group;
+        if groups > 0 {
+            runs.push(Run { group, first, groups });
+            first += groups * group;
+        }
+        group /= 2;
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(output: u32, block: u32, offset: u32, value: u32) -> Item {
+        Item { output, block, offset, value }
+    }
+
+    #[test]
+    fn streams_lie_segment_after_segment_and_block_after_block() {
+        let items = [item(0, 0, 32, 0), item(0, 1, 64, 1), item(1, 0, 16, 2), item(2, 1, 80, 3)];
+        let values = Values::F32(vec![1.0, 2.0, 3.0, 4.0]);
+        let layout = Layout { group: 1, blocks: 2, segments: 1 };
+        let rows = Rows::build(&layout, &items, &values, vec![0.0; 3], None).unwrap();
+        assert_eq!(rows.counts, [1, 1, 0, 1, 0, 1]);
+        assert_eq!(rows.bases, [16, 64]);
+        assert_eq!(rows.offsets, [1, 0, 0, 1]);
+        assert_eq!(rows.values, Values::F32(vec![1.0, 3.0, 2.0, 4.0]));
+        assert_eq!((rows.nnz(), rows.reach(), rows.outputs()), (4, 80, 3));
+    }
+
+    #[test]
+    fn a_group_shares_the_union_of_its_positions() {
+        let items = [item(0, 0, 0, 0), item(0, 0, 32, 1), item(1, 0, 32, 2), item(2, 0, 16, 3)];
+        let values = Values::I8(vec![1, 2, 3, 4]);
+        let layout = Layout { group: 2, blocks: 1, segments: 1 };
+        let rows = Rows::build(&layout, &items, &values, vec![0.0; 3], Some(vec![1.0; 3])).unwrap();
+        assert_eq!(rows.segments[0].runs.len(), 2);
+        assert_eq!(rows.counts, [2, 1]);
+        assert_eq!(rows.offsets, [0, 2, 1]);
+        assert_eq!(rows.values, Values::I8(vec![1, 0, 2, 3, 4]));
+    }
+
+    #[test]
+    fn segments_have_about_the_same_weights_and_cover_all_outputs() {
+        let items: Vec<Item> = (0..100).map(|i| item(if i < 60 { 0 } else { i / 10 }, 0, i * 16, i)).collect();
+        let values = Values::F32(vec![1.0; 100]);
+        for (group, segments) in [(1, 1), (1, 3), (4, 2), (4, 9), (8, 100)] {
+            let layout = Layout { group, blocks: 1, segments };
+            let rows = Rows::build(&layout, &items, &values, vec![0.0; 10], None).unwrap();
+            let covered: Vec<usize> = rows.segments.iter().flat_map(|segment| segment.outputs.clone()).collect();
+            assert_eq!(covered, (0..10).collect::<Vec<_>>());
+            assert!(rows.segments.iter().all(|segment| !segment.outputs.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_block_that_16_bits_cannot_span_is_refused() {
+        let items = [item(0, 0, 0, 0), item(0, 0, 16 * 65536, 1)];
+        let layout = Layout { group: 1, blocks: 1, segments: 1 };
+        let refused = Rows::build(&layout, &items, &Values::F32(vec![1.0; 2]), vec![0.0], None);
+        assert_eq!(refused.unwrap_err(), KernelError::TooLarge { what: "a block of input channels" });
+    }
+}

@@ -1,0 +1,215 @@
+//! How the input of a convolution is spread into copies, so that every kernel tap reads aligned pixels.
+//!
+//! One copy per distinct kernel column, row phase of the stride, and misalignment of the row: in a copy, the pixels under a tap
+//! are a block of rows of `pitch` columns that starts on a line. Padding is part of the copies. The copies hold the rows that
+//! one piece of the output needs, not the whole image, and stay in the second-level cache.
+
+use super::Kernels;
+use super::fill::{RowCopy, Window};
+use crate::conv::ConvGeometry;
+use crate::{LINE, Map};
+
+/// One copy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Copy {
+    /// Column of the kernel times its dilation.
+    column: usize,
+    /// Row phase of the stride.
+    phase: usize,
+    /// Row of the phase that comes first.
+    first: usize,
+    /// Rows beyond the piece's own.
+    below: usize,
+    windows: Vec<Window>,
+}
+
+/// The copies of one layer.
+#[derive(Clone, Debug)]
+pub(crate) struct Spread {
+    geometry: ConvGeometry,
+    input: Map,
+    pub pitch: usize,
+    /// Output rows of one piece.
+    pub piece_rows: usize,
+    copies: Vec<Copy>,
+    /// Elements of one copy.
+    plane: usize,
+    /// Copies that some weight of the channel needs, a bit each.
+    needed: Vec<u64>,
+}
+
+/// More copies than bits are all made.
+const ALL: u64 = u64::MAX;
+
+impl Spread {
+    /// Plans copies with rows of `pitch` columns (at least the width of the output, a multiple of 8).
+    pub fn new(geometry: &ConvGeometry, input: Map, pitch: usize, piece_rows: usize, lanes: usize) -> Self {
+        let mut copies: Vec<Copy> = Vec::new();
+        for row in 0..geometry.kernel[0] {
+            for column in 0..geometry.kernel[1] {
+                let (column, phase, first, at) = place(geometry, pitch, [row, column]);
+                let same = |copy: &&mut Copy| (copy.column, copy.phase, copy.first) == (column, phase, first);
+                match copies.iter_mut().find(same) {
+                    Some(copy) => copy.below = copy.below.max(at - first),
+                    None => {
+                        let windows = windows(geometry, pitch, column, lanes);
+                        copies.push(Copy { column, phase, first, below: at - first, windows });
+                    }
+                }
+            }
+        }
+        let below = copies.iter().map(|copy| copy.below).max().unwrap_or(0);
+        let plane = (below * pitch).next_multiple_of(LINE) + (piece_rows * pitch).next_multiple_of(LINE);
+        let needed = vec![0; geometry.in_channels];
+        Self { geometry: geometry.clone(), input, pitch, piece_rows, copies, plane, needed }
+    }
+
+    /// Where the pixels of `channel` under kernel tap `tap` start in the copies; marks the copy as needed.
+    pub fn offset(&mut self, channel: usize, tap: [usize; 2]) -> usize {
+        let (column, phase, first, at) = place(&self.geometry, self.pitch, tap);
+        let same = |copy: &Copy| (copy.column, copy.phase, copy.first) == (column, phase, first);
+        let copy = self.copies.iter().position(same).expect("there is a copy for every tap");
+        self.needed[channel] |= if copy < 64 { 1 << copy } else { ALL };
+        (channel * self.copies.len() + copy) * self.plane + (at - first) * self.pitch
+    }
+
+    /// Elements of the copies; full vectors may be written past the last row.
+    pub fn len(&self) -> usize {
+        self.geometry.in_channels * self.copies.len() * self.plane + LINE
+    }
+
+    /// Makes the copies for the output rows from `first_row` on.
+    ///
+    /// # Panics
+    /// When a slice is too short.
+    pub fn fill(&self, kernels: &Kernels, x: &[f32], first_row: usize, copies: &mut [f32]) {
+        assert!(x.len() >= self.input.len() && copies.len() >= self.len(), "lengths of input and copies");
+        let geometry = &self.geometry;
+        let rows = self.piece_rows.min(geometry.out_height() - first_row);
+        for channel in 0..geometry.in_channels {
+            let needed = self.needed[channel];
+            if needed == 0 {
+                continue;
+            }
+            let image = &x[channel * self.input.stride..][..self.input.pixels()];
+            for (index, copy) in self.copies.iter().enumerate() {
+                if needed & (1 << index.min(63)) == 0 {
+                    continue;
+                }
+                let start = (channel * self.copies.len() + index) * self.plane;
+                for row in 0..rows + copy.below {
+                    let source = (first_row + row + copy.first) * geometry.stride[0] + copy.phase;
+                    let source = source.checked_sub(geometry.pads[0]).filter(|row| *row < geometry.in_height);
+                    let from = source.map_or(std::ptr::null(), |row| image[row * geometry.in_width..].as_ptr());
+                    let to = copies[start + row * self.pitch..][..self.row_elements(copy, kernels.lanes)].as_mut_ptr();
+                    let row = RowCopy { windows: &copy.windows, step: geometry.stride[1], from, to };
+                    // SAFETY: `to` was sliced to all windows; a window's lanes lie inside the image row by `windows`,
+                    // and `from` starts a whole row of the image.
+                    unsafe { kernels.fill_row(&row) }
+                }
+            }
+        }
+    }
+
+    fn row_elements(&self, copy: &Copy, lanes: usize) -> usize {
+        copy.windows.len() * lanes
+    }
+}
+
+/// Column, row phase, first row and row of a tap's pixels.
+fn place(geometry: &ConvGeometry, pitch: usize, tap: [usize; 2]) -> (usize, usize, usize, usize) {
+    let row = tap[0] * geometry.dilation[0];
+    let (phase, at) = (row % geometry.stride[0], row / geometry.stride[0]);
+    // rows of a copy start on a line every `period` rows
+    let period = LINE / gcd(pitch, LINE);
+    (tap[1] * geometry.dilation[1], phase, at % period, at)
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// The windows of a copy whose column 0 lies under kernel column `column` (dilated) of output column 0.
+fn windows(geometry: &ConvGeometry, pitch: usize, column: usize, lanes: usize) -> Vec<Window> {
+    let step = geometry.stride[1] as isize;
+    let start = column as isize - geometry.pads[1] as isize;
+    let inside = |j: usize| {
+        let at = start + j as isize * step;
+        j < geometry.out_width() && at >= 0 && at < geometry.in_width as isize
+    };
+    let window = |first: usize| {
+        let from = (0..lanes).find(|lane| inside(first + lane)).unwrap_or(lanes);
+        let to = (from..lanes).find(|lane| !inside(first + lane)).unwrap_or(lanes);
+        Window { column: start + first as isize * step, from, to }
+    };
+    (0..pitch).step_by(lanes).map(window).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    /// Every tap of every channel and piece reads the right pixels, whatever the layout.
+    #[test]
+    fn copies_hold_the_pixels_under_every_tap() {
+        let base = |h, w, k| ConvGeometry::new(2, [h, w], 1, [k, k]);
+        let geometries = [
+            ConvGeometry { pads: [1; 4], ..base(7, 7, 3) },
+            ConvGeometry { pads: [1; 4], stride: [2, 2], ..base(9, 13, 3) },
+            ConvGeometry { pads: [3; 4], stride: [2, 2], ..base(22, 21, 7) },
+            ConvGeometry { pads: [2, 0, 1, 3], dilation: [2, 1], ..base(8, 33, 3) },
+            ConvGeometry { stride: [3, 3], ..base(10, 40, 2) },
+            ConvGeometry { stride: [2, 1], ..base(5, 5, 1) },
+        ];
+        for isa in Isa::COMPILED.iter().copied().filter(|isa| isa.runs_here()) {
+            let kernels = Kernels::of(isa);
+            for geometry in &geometries {
+                let input = Map {
+                    stride: geometry.in_height * geometry.in_width + 5,
+                    ..Map::tight(2, geometry.in_height, geometry.in_width)
+                };
+                let x: Vec<f32> = (0..input.len()).map(|i| i as f32 + 1.0).collect();
+                let width = geometry.out_width();
+                for pitch in [width.next_multiple_of(8), width.next_multiple_of(16), width.next_multiple_of(8) + 24] {
+                    for piece_rows in [1, 2, geometry.out_height()] {
+                        check(&kernels, geometry, input, &x, pitch, piece_rows);
+                    }
+                }
+            }
+        }
+    }
+
+    fn check(kernels: &Kernels, geometry: &ConvGeometry, input: Map, x: &[f32], pitch: usize, piece_rows: usize) {
+        let mut spread = Spread::new(geometry, input, pitch, piece_rows, kernels.lanes);
+        let [rows, columns] = geometry.kernel;
+        let taps: Vec<_> =
+            (0..2 * rows * columns).map(|i| (i / (rows * columns), [i / columns % rows, i % columns])).collect();
+        let offsets: Vec<usize> = taps.iter().map(|(channel, tap)| spread.offset(*channel, *tap)).collect();
+        let mut copies = vec![f32::NAN; spread.len()];
+        for first in (0..geometry.out_height()).step_by(piece_rows) {
+            spread.fill(kernels, x, first, &mut copies);
+            for ((channel, tap), offset) in taps.iter().zip(&offsets) {
+                assert_eq!(offset % LINE, 0);
+                for row in 0..piece_rows.min(geometry.out_height() - first) {
+                    for column in 0..geometry.out_width() {
+                        let at = |axis: usize, out: usize, pad: usize, size: usize| {
+                            let at = out * geometry.stride[axis] + tap[axis] * geometry.dilation[axis];
+                            at.checked_sub(pad).filter(|at| *at < size)
+                        };
+                        let pixel = at(0, first + row, geometry.pads[0], geometry.in_height).zip(at(
+                            1,
+                            column,
+                            geometry.pads[1],
+                            geometry.in_width,
+                        ));
+                        let expected =
+                            pixel.map_or(0.0, |(r, c)| x[channel * input.stride + r * geometry.in_width + c]);
+                        let found = copies[offset + row * pitch + column];
+                        assert_eq!(found, expected, "{geometry:?} pitch {pitch} rows {piece_rows} tap {tap:?}");
+                    }
+                }
+            }
+        }
+    }
+}
