@@ -11,7 +11,7 @@ pub struct ConvChoice {
     pub group: usize,
     /// Vectors of pixels per tile, at most.
     pub vectors: usize,
-    /// Columns of one row of the spread input, at least the width of the output; more are computed and dropped.
+    /// Columns of one strip of the spread input; those beyond the width of the output are computed and dropped.
     pub pitch: usize,
     /// Output rows that are computed from one filling of the copies.
     pub piece_rows: usize,
@@ -46,7 +46,7 @@ impl ConvChoice {
     ) -> Self {
         let kernels = Kernels::of(isa);
         let (height, width) = (geometry.out_height(), geometry.out_width());
-        let pitch = if width <= 8 { 8 } else { width.next_multiple_of(LINE) };
+        let pitch = if width <= 8 { 8 } else { LINE };
         let mut choice = Self { group, vectors: 1, pitch, piece_rows: height, block_channels: geometry.in_channels };
         let direct = choice.is_direct(geometry, input);
         let plane = if direct { height * width } else { height * pitch };

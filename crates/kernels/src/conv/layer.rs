@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::ConvGeometry;
 use super::choice::ConvChoice;
 use crate::planes::spread::Spread;
-use crate::planes::tiles::Pass;
+use crate::planes::tiles::{Pass, Place};
 use crate::planes::{Item, Kernels, Layout, Rows, Values};
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
 
@@ -34,12 +34,14 @@ pub struct Conv {
     rows: Rows,
     /// Copies of the input; `None` where the map itself is read.
     spread: Option<Spread>,
-    /// Pixels of one plane of the output as the kernel counts them, columns that are dropped included.
+    /// Pixels of one strip of the output as the kernel counts them, columns that are dropped included.
     pixels: usize,
-    /// Such pixels of one piece, a multiple of [`LINE`] except in the last.
+    /// Such pixels of one piece, a multiple of [`LINE`] except in the last of a strip.
     piece: usize,
-    /// The kernel writes the output itself.
-    in_place: bool,
+    /// Strips of `pitch` columns; one where the map itself is read.
+    strips: usize,
+    /// Where the vectors of a piece belong, by strip: of all pieces but the last, and of the last.
+    places: Vec<[Vec<Place>; 2]>,
     macs: u64,
 }
 
@@ -69,34 +71,48 @@ impl Conv {
         let (height, width) = (geometry.out_height(), geometry.out_width());
 
         let direct = choice.is_direct(geometry, input);
-        let pitch = if direct { width } else { choice.pitch.max(width).next_multiple_of(8) };
-        // a map read in place is cut at lines, which a buffer of whole rows cannot be
-        let whole = direct && output.stride % LINE != 0;
-        let piece_rows = if whole { height } else { choice.piece_rows.clamp(1, height) };
+        let pitch = if direct { width } else { strip(choice.pitch) };
+        let piece_rows = choice.piece_rows.clamp(1, height);
         let mut spread = (!direct).then(|| Spread::new(geometry, input, pitch, piece_rows, kernels.lanes));
         let pixels = height * pitch;
-        let in_place =
-            pitch == width && output.stride % LINE == 0 && (piece_rows * pitch % LINE == 0 || piece_rows == height);
-        let piece = if direct && in_place { (piece_rows * pitch).next_multiple_of(LINE) } else { piece_rows * pitch };
+        // a map read in place is cut at lines
+        let piece = if direct { (piece_rows * pitch).next_multiple_of(LINE).min(pixels) } else { piece_rows * pitch };
+        let strips = width.div_ceil(pitch);
 
         let per_block = choice.block_channels.clamp(1, geometry.in_channels);
-        let items = items(
-            geometry,
-            weights.positions,
-            |channel, tap| match &mut spread {
-                Some(spread) => spread.offset(channel, tap),
-                None => channel * input.stride,
-            },
-            per_block,
-        )?;
+        let offset = |channel, tap| match &mut spread {
+            Some(spread) => spread.offset(channel, tap),
+            None => channel * input.stride,
+        };
+        let items = items(geometry, weights.positions, offset, per_block)?;
         let macs = (items.len() * height * width) as u64;
-        let pieces = pixels.div_ceil(piece);
-        let segments = SEGMENTED_UNITS.div_ceil(pieces);
-        let layout = Layout { group: choice.group, blocks: geometry.in_channels.div_ceil(per_block), segments };
+        let segments = SEGMENTED_UNITS.div_ceil(strips * pixels.div_ceil(piece));
+        let blocks = geometry.in_channels.div_ceil(per_block);
+        let layout = Layout { group: choice.group, blocks, segments };
         let rows = Rows::build(&layout, &items, weights.values, bias, scales)?;
-        let (geometry, kernels) = (geometry.clone(), kernels);
-        let conv =
-            Self { geometry, input, output, activation, choice, kernels, rows, spread, pixels, piece, in_place, macs };
+
+        let last = pixels - (pixels - 1) / piece * piece;
+        let places = |strip: usize, count: usize| match direct {
+            true => line_places(kernels.lanes, count),
+            false => strip_places(kernels.lanes, pitch, count / pitch, width, strip),
+        };
+        let places = (0..strips).map(|strip| [places(strip, piece), places(strip, last)]).collect();
+        let geometry = geometry.clone();
+        let conv = Self {
+            geometry,
+            input,
+            output,
+            activation,
+            choice,
+            kernels,
+            rows,
+            spread,
+            pixels,
+            piece,
+            strips,
+            places,
+            macs,
+        };
         let readable = conv.spread.as_ref().map_or(input.len(), Spread::len);
         let reached = conv.rows.reach() + conv.reached_pixels();
         assert!(conv.rows.nnz() == 0 || reached <= readable, "offsets reach {reached} of {readable} elements");
@@ -124,13 +140,8 @@ impl Conv {
         self.rows.nnz()
     }
 
-    fn pieces(&self) -> usize {
+    fn pieces_per_strip(&self) -> usize {
         self.pixels.div_ceil(self.piece)
-    }
-
-    /// Elements from one output to the next in the buffer of a piece.
-    fn buffer_stride(&self) -> usize {
-        self.piece.next_multiple_of(LINE)
     }
 
     fn vectors_per_tile(&self, group: usize) -> usize {
@@ -139,28 +150,27 @@ impl Conv {
 
     /// # Safety
     /// As [`Layer::run_units`] for the unit of `piece` and `segment`; `x` holds what the offsets lead to.
-    unsafe fn unit(&self, piece: usize, segment: usize, x: &[f32], call: &Call<'_>, buffer: &mut [f32]) {
+    unsafe fn unit(&self, piece: usize, segment: usize, x: &[f32], call: &Call<'_>, sums: &mut [f32]) {
         let rows = &self.rows;
         let segment = &rows.segments[segment];
-        let first = piece * self.piece;
+        let (strip, first) = self.start(piece);
         let count = self.piece.min(self.pixels - first);
-        let from = if self.spread.is_some() { 0 } else { first };
-        let (y, stride, residual, activation) = if self.in_place {
-            let start = segment.outputs.start * self.output.stride + first;
-            // SAFETY: outputs and pixels of the segment lie inside the map, which `run_units` compared with `call.y`.
-            let y = unsafe { call.y.as_mut_ptr().add(start) };
-            let residual = call.residual.map_or(std::ptr::null(), |residual| residual[start..].as_ptr());
-            (y, self.output.stride, residual, self.activation)
-        } else {
-            (buffer.as_mut_ptr(), self.buffer_stride(), std::ptr::null(), Activation::None)
-        };
+        let places = &self.places[strip][usize::from(first + count == self.pixels)];
         let lanes = self.kernels.lanes;
         let vectors = count.div_ceil(lanes);
-        let tiles = vectors.div_ceil(self.vectors_per_tile(self.choice.group));
+        let per_vector = places.len() / vectors;
+        let width = self.geometry.out_width();
+        // x is read from here on, and places lead from there on
+        let (from, to) = match &self.spread {
+            None => (first, first),
+            Some(spread) => (0, first / spread.pitch * width),
+        };
+        let most = self.vectors_per_tile(self.choice.group);
+        let tiles = vectors.div_ceil(most);
         let mut done = 0;
         for tile in 0..tiles {
             let width = (vectors - done).div_ceil(tiles - tile);
-            let start = done * lanes;
+            let (start, places) = (done * lanes, &places[done * per_vector..(done + width) * per_vector]);
             done += width;
             for block in 0..rows.blocks {
                 let cursors = &segment.cursors[block * segment.runs.len()..][..segment.runs.len()];
@@ -172,8 +182,9 @@ impl Conv {
                         (Values::F32(values), _) => (values[cursor.values..].as_ptr(), std::ptr::null()),
                         (Values::I8(_), None) => unreachable!("bytes come with scales"),
                     };
-                    let row = run.first - segment.outputs.start;
-                    let at = row * stride + start;
+                    let at = run.first * self.output.stride + to;
+                    let sums_stride = width * lanes;
+                    let sums_at = (run.first - segment.outputs.start) * sums_stride;
                     let pass = Pass {
                         counts: rows.counts[cursor.counts..].as_ptr(),
                         groups: run.groups,
@@ -182,47 +193,67 @@ impl Conv {
                         bias: rows.bias[run.first..].as_ptr(),
                         scales,
                         x: x.as_ptr().wrapping_add(rows.bases[block] as usize + from + start),
-                        y: y.wrapping_add(at),
-                        stride,
-                        residual: if residual.is_null() { residual } else { residual.wrapping_add(at) },
+                        sums: sums.as_mut_ptr().wrapping_add(sums_at),
+                        sums_stride,
+                        y: call.y.as_mut_ptr().wrapping_add(at),
+                        stride: self.output.stride,
+                        residual: call.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
+                        places: places.as_ptr(),
+                        segments: per_vector,
                         first: block == 0,
                         last: block + 1 == rows.blocks,
-                        activation,
+                        activation: self.activation,
                     };
-                    // SAFETY: `Rows::build` made the streams as long as the counts say, `prepare` checked how far offsets
-                    // and a piece's pixels reach, and the elements of y are the unit's own: outputs of its segment, pixels
-                    // of its piece, rounded up to whole vectors only at the end of a plane or in the buffer. Runs of a
-                    // group narrower than the layer's have at least as many vectors per tile.
+                    // SAFETY: `Rows::build` made the streams as long as the counts say, and `prepare` checked how far offsets
+                    // and a piece's pixels reach. `scratch_len` holds the sums of the longest segment and widest tile.
+                    // Places are pixels of this piece, inside of planes whose number and stride `run_units` compared with
+                    // `call.y` and the residual; they are the unit's own. Narrower groups than the layer's have at least as
+                    // many vectors per tile.
                     unsafe { self.kernels.pass(width, run.group, &pass) }
                 }
             }
         }
-        if !self.in_place {
-            // SAFETY: the unit's own elements, see `run_units`.
-            unsafe { self.copy_out(first / self.pitch(), count / self.pitch(), segment.outputs.clone(), call, buffer) }
-        }
     }
 
-    fn pitch(&self) -> usize {
-        self.spread.as_ref().map_or(self.geometry.out_width(), |spread| spread.pitch)
+    /// Strip of a piece, and its first pixel there.
+    fn start(&self, piece: usize) -> (usize, usize) {
+        (piece / self.pieces_per_strip(), piece % self.pieces_per_strip() * self.piece)
     }
 
-    /// Copies finished rows from the buffer to the output, without the columns that are dropped.
-    ///
-    /// # Safety
-    /// No other thread touches these outputs and rows of `call.y`.
-    unsafe fn copy_out(&self, first: usize, rows: usize, outputs: Range<usize>, call: &Call<'_>, buffer: &[f32]) {
-        let width = self.geometry.out_width();
-        for (index, output) in outputs.enumerate() {
-            let start = output * self.output.stride + first * width;
-            let range = start..start + rows * width;
-            let residual = call.residual.map(|residual| &residual[range.clone()]);
-            // SAFETY: by this function's contract.
-            let y = unsafe { call.y.slice_mut(range) };
-            let x = &buffer[index * self.buffer_stride()..][..self.buffer_stride()];
-            self.kernels.finish(x, self.pitch(), y, residual, width, self.activation);
+    fn sums_len(&self) -> usize {
+        let longest = self.rows.segments.iter().map(|segment| segment.outputs.len()).max().unwrap_or(0);
+        let tile = self.vectors_per_tile(self.choice.group) * self.kernels.lanes;
+        if self.rows.blocks > 1 { longest * tile } else { 0 }
+    }
+}
+
+/// Columns of a strip: 8, or whole lines.
+fn strip(pitch: usize) -> usize {
+    if pitch <= 8 { 8 } else { pitch.next_multiple_of(LINE) }
+}
+
+/// Places of `count` pixels that follow each other.
+fn line_places(lanes: usize, count: usize) -> Vec<Place> {
+    let place = |first: usize| Place { offset: first as isize, from: 0, to: lanes.min(count - first) };
+    (0..count).step_by(lanes).map(place).collect()
+}
+
+/// Places of the vectors of `rows` rows of a strip, in an output of `width` columns.
+fn strip_places(lanes: usize, pitch: usize, rows: usize, width: usize, strip: usize) -> Vec<Place> {
+    let mut places = Vec::new();
+    for first in (0..rows * pitch).step_by(lanes) {
+        for lane in (0..lanes).step_by(pitch.min(lanes)) {
+            let (row, column) = ((first + lane) / pitch, (first + lane) % pitch + strip * pitch);
+            let inside = if row < rows {
+                (pitch - (first + lane) % pitch).min(lanes).min(width.saturating_sub(column))
+            } else {
+                0
+            };
+            let offset = (row * width + column) as isize - lane as isize;
+            places.push(Place { offset, from: lane, to: lane + inside });
         }
     }
+    places
 }
 
 /// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.
@@ -238,20 +269,18 @@ impl Layer for Conv {
     }
 
     fn units(&self) -> usize {
-        self.pieces() * self.rows.segments.len()
+        self.strips * self.pieces_per_strip() * self.rows.segments.len()
     }
 
     fn unit_cost(&self, unit: usize) -> u64 {
         let (piece, segment) = (unit / self.rows.segments.len(), unit % self.rows.segments.len());
-        let pixels = self.piece.min(self.pixels - piece * self.piece);
+        let pixels = self.piece.min(self.pixels - self.start(piece).1);
         let segment = &self.rows.segments[segment];
         (pixels * (segment.entries + 8 * segment.outputs.len())) as u64
     }
 
     fn scratch_len(&self) -> usize {
-        let longest = self.rows.segments.iter().map(|segment| segment.outputs.len()).max().unwrap_or(0);
-        let buffer = if self.in_place { 0 } else { longest * self.buffer_stride() };
-        self.spread.as_ref().map_or(0, Spread::len) + buffer + 2 * LINE
+        self.spread.as_ref().map_or(0, Spread::len) + self.sums_len() + 3 * LINE
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
@@ -260,7 +289,7 @@ impl Layer for Conv {
         assert!(call.residual.is_none_or(|residual| residual.len() >= self.output.len()), "length of the residual");
         assert!(scratch.len() >= self.scratch_len(), "length of the scratch memory");
         let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let (copies, buffer) =
+        let (copies, sums) =
             scratch[skip..].split_at_mut(self.spread.as_ref().map_or(0, |spread| spread.len().next_multiple_of(LINE)));
         let segments = self.rows.segments.len();
         let mut filled = None;
@@ -270,14 +299,15 @@ impl Layer for Conv {
                 None => call.x,
                 Some(spread) => {
                     if filled != Some(piece) {
-                        spread.fill(&self.kernels, call.x, piece * spread.piece_rows, copies);
+                        let (strip, first) = self.start(piece);
+                        spread.fill(&self.kernels, call.x, strip, first / spread.pitch, copies);
                         filled = Some(piece);
                     }
                     &*copies
                 }
             };
             // SAFETY: by this function's contract and the checks above.
-            unsafe { self.unit(piece, segment, x, call, buffer) }
+            unsafe { self.unit(piece, segment, x, call, sums) }
         }
     }
 

@@ -120,11 +120,17 @@ pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vector {
+    // SAFETY: by this function's contract; a masked load does not access masked-out lanes.
+    unsafe { _mm256_maskload_ps(at, window(from, to)) }
+}
+
+/// All bits of the lanes `from..to`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+fn window(from: usize, to: usize) -> Tail {
     let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     let below = _mm256_cmpgt_epi32(_mm256_set1_epi32(to as i32), lanes);
-    let mask = _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(from as i32), lanes), below);
-    // SAFETY: by this function's contract; a masked load does not access masked-out lanes.
-    unsafe { _mm256_maskload_ps(at, mask) }
+    _mm256_andnot_si256(_mm256_cmpgt_epi32(_mm256_set1_epi32(from as i32), lanes), below)
 }
 
 /// Elements 0, 2, 4, ... of `a` followed by `b`.
@@ -133,4 +139,15 @@ pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vect
 pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
     let pairs = _mm256_castps_pd(_mm256_shuffle_ps::<0b10_00_10_00>(a, b));
     _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(pairs))
+}
+
+/// Lanes `from..to` are written.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are writable; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: Vector) {
+    // SAFETY: by this function's contract; a masked store does not access masked-out lanes.
+    unsafe { _mm256_maskstore_ps(at, window(from, to), vector) }
 }

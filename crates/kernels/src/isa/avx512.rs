@@ -131,3 +131,15 @@ pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vect
 pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
     _mm512_permutex2var_ps(a, _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30), b)
 }
+
+/// Lanes `from..to` are written.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are writable; the others are not touched.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: Vector) {
+    let mask = ((1u32 << to) - (1u32 << from)) as Tail;
+    // SAFETY: by this function's contract; a masked store does not access masked-out lanes.
+    unsafe { _mm512_mask_storeu_ps(at, mask, vector) }
+}

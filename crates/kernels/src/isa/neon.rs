@@ -146,7 +146,7 @@ pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vect
     let mut lanes = [0.0; LANES];
     for (lane, value) in lanes.iter_mut().enumerate().take(to).skip(from) {
         // SAFETY: by this function's contract, since `from <= lane < to`.
-        *value = unsafe { at.add(lane).read() };
+        *value = unsafe { at.wrapping_add(lane).read() };
     }
     // SAFETY: the array holds four elements.
     unsafe { vld1q_f32(lanes.as_ptr()) }
@@ -157,4 +157,24 @@ pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vect
 #[target_feature(enable = "neon")]
 pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
     vuzp1q_f32(a, b)
+}
+
+/// Lanes `from..to` are written.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are writable; the others are not touched.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: Vector) {
+    if from == 0 && to == LANES {
+        // SAFETY: all lanes are writable by this function's contract.
+        return unsafe { store(at, vector) };
+    }
+    let mut lanes = [0.0; LANES];
+    // SAFETY: the array holds four elements.
+    unsafe { vst1q_f32(lanes.as_mut_ptr(), vector) };
+    for (lane, value) in lanes.into_iter().enumerate().take(to).skip(from) {
+        // SAFETY: by this function's contract, since `from <= lane < to`.
+        unsafe { at.wrapping_add(lane).write(value) };
+    }
 }

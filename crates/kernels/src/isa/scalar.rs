@@ -96,11 +96,23 @@ pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
 #[inline(always)]
 pub(crate) unsafe fn load_window(at: *const f32, from: usize, to: usize) -> Vector {
     // SAFETY: by this function's contract, since only lanes `from..to` are read.
-    std::array::from_fn(|i| if i >= from && i < to { unsafe { at.add(i).read() } } else { 0.0 })
+    std::array::from_fn(|i| if i >= from && i < to { unsafe { at.wrapping_add(i).read() } } else { 0.0 })
 }
 
 /// Elements 0, 2, 4, ... of `a` followed by `b`.
 #[inline(always)]
 pub(crate) fn evens(a: Vector, b: Vector) -> Vector {
     std::array::from_fn(|i| if 2 * i < LANES { a[2 * i] } else { b[2 * i - LANES] })
+}
+
+/// Lanes `from..to` are written.
+///
+/// # Safety
+/// The elements `at + from .. at + to` are writable; the others are not touched.
+#[inline(always)]
+pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: Vector) {
+    for (lane, value) in vector.into_iter().enumerate().take(to).skip(from) {
+        // SAFETY: by this function's contract, since `from <= lane < to`.
+        unsafe { at.wrapping_add(lane).write(value) };
+    }
 }

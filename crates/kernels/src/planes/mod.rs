@@ -20,8 +20,8 @@ pub(crate) mod tiles;
 pub(crate) use rows::Layout;
 pub use rows::{Item, Rows, Values};
 
-use crate::{Activation, Isa};
-use fill::RowCopy;
+use crate::Isa;
+use fill::RowCopies;
 use tiles::Pass;
 
 /// The functions of one instruction set.
@@ -33,8 +33,7 @@ pub(crate) struct Kernels {
     /// Vectors per tile, at most, for 1, 2, 4 and 8 outputs per group.
     most: [usize; 4],
     pass: unsafe fn(usize, usize, &Pass),
-    finish: unsafe fn(*const f32, usize, *mut f32, *const f32, usize, usize, Activation),
-    fill_row: unsafe fn(&RowCopy<'_>),
+    fill_rows: unsafe fn(&RowCopies<'_>),
 }
 
 macro_rules! kernels {
@@ -44,8 +43,7 @@ macro_rules! kernels {
             lanes: crate::isa::$module::LANES,
             most: $most,
             pass: $module::pass,
-            finish: $module::finish,
-            fill_row: $module::fill_row,
+            fill_rows: $module::fill_rows,
         }
     };
 }
@@ -80,31 +78,10 @@ impl Kernels {
         unsafe { (self.pass)(vectors, group, pass) }
     }
 
-    /// `y = act(x [+ residual])` for rows of `width` elements, `pitch` apart in `x`.
-    ///
-    /// # Panics
-    /// When a slice is too short.
-    pub fn finish(
-        &self,
-        x: &[f32],
-        pitch: usize,
-        y: &mut [f32],
-        residual: Option<&[f32]>,
-        width: usize,
-        activation: Activation,
-    ) {
-        let rows = y.len() / width;
-        assert!(rows * width == y.len() && width <= pitch && residual.is_none_or(|r| r.len() == y.len()));
-        assert!(rows == 0 || (rows - 1) * pitch + width <= x.len());
-        let residual = residual.map_or(std::ptr::null(), <[f32]>::as_ptr);
-        // SAFETY: features by `of`, lengths by the two lines above.
-        unsafe { (self.finish)(x.as_ptr(), pitch, y.as_mut_ptr(), residual, rows, width, activation) }
-    }
-
     /// # Safety
-    /// As `fill_row` of the instruction set; the features were checked by [`Kernels::of`].
-    pub unsafe fn fill_row(&self, row: &RowCopy<'_>) {
+    /// As `fill_rows` of the instruction set; the features were checked by [`Kernels::of`].
+    pub unsafe fn fill_rows(&self, copies: &RowCopies<'_>) {
         // SAFETY: by this function's contract.
-        unsafe { (self.fill_row)(row) }
+        unsafe { (self.fill_rows)(copies) }
     }
 }

@@ -1,11 +1,12 @@
 //! How the input of a convolution is spread into copies, so that every kernel tap reads aligned pixels.
 //!
 //! One copy per distinct kernel column, row phase of the stride, and misalignment of the row: in a copy, the pixels under a tap
-//! are a block of rows of `pitch` columns that starts on a line. Padding is part of the copies. The copies hold the rows that
-//! one piece of the output needs, not the whole image, and stay in the second-level cache.
+//! are a block of rows of `pitch` columns that starts on a line. Padding is part of the copies. The copies hold what one piece
+//! of the output needs, not the whole image, and stay in the second-level cache. A piece is a strip of `pitch` columns: a tile
+//! of several rows of a narrow strip touches far fewer lines than one as long of a single row.
 
 use super::Kernels;
-use super::fill::{RowCopy, Window};
+use super::fill::{RowCopies, Window};
 use crate::conv::ConvGeometry;
 use crate::{LINE, Map};
 
@@ -20,7 +21,8 @@ struct Copy {
     first: usize,
     /// Rows beyond the piece's own.
     below: usize,
-    windows: Vec<Window>,
+    /// Of every strip.
+    windows: Vec<Vec<Window>>,
 }
 
 /// The copies of one layer.
@@ -28,6 +30,7 @@ struct Copy {
 pub(crate) struct Spread {
     geometry: ConvGeometry,
     input: Map,
+    /// Columns of one strip.
     pub pitch: usize,
     /// Output rows of one piece.
     pub piece_rows: usize,
@@ -42,7 +45,7 @@ pub(crate) struct Spread {
 const ALL: u64 = u64::MAX;
 
 impl Spread {
-    /// Plans copies with rows of `pitch` columns (at least the width of the output, a multiple of 8).
+    /// Plans copies of strips of `pitch` columns (a multiple of 8) and pieces of `piece_rows` rows.
     pub fn new(geometry: &ConvGeometry, input: Map, pitch: usize, piece_rows: usize, lanes: usize) -> Self {
         let mut copies: Vec<Copy> = Vec::new();
         for row in 0..geometry.kernel[0] {
@@ -52,7 +55,8 @@ impl Spread {
                 match copies.iter_mut().find(same) {
                     Some(copy) => copy.below = copy.below.max(at - first),
                     None => {
-                        let windows = windows(geometry, pitch, column, lanes);
+                        let strips = (0..geometry.out_width()).step_by(pitch);
+                        let windows = strips.map(|strip| windows(geometry, strip, pitch, column, lanes)).collect();
                         copies.push(Copy { column, phase, first, below: at - first, windows });
                     }
                 }
@@ -78,14 +82,15 @@ impl Spread {
         self.geometry.in_channels * self.copies.len() * self.plane + LINE
     }
 
-    /// Makes the copies for the output rows from `first_row` on.
+    /// Makes the copies for strip `strip` of the output rows from `first_row` on.
     ///
     /// # Panics
     /// When a slice is too short.
-    pub fn fill(&self, kernels: &Kernels, x: &[f32], first_row: usize, copies: &mut [f32]) {
+    pub fn fill(&self, kernels: &Kernels, x: &[f32], strip: usize, first_row: usize, copies: &mut [f32]) {
         assert!(x.len() >= self.input.len() && copies.len() >= self.len(), "lengths of input and copies");
         let geometry = &self.geometry;
         let rows = self.piece_rows.min(geometry.out_height() - first_row);
+        let step = geometry.stride[0];
         for channel in 0..geometry.in_channels {
             let needed = self.needed[channel];
             if needed == 0 {
@@ -97,23 +102,44 @@ impl Spread {
                     continue;
                 }
                 let start = (channel * self.copies.len() + index) * self.plane;
-                for row in 0..rows + copy.below {
-                    let source = (first_row + row + copy.first) * geometry.stride[0] + copy.phase;
-                    let source = source.checked_sub(geometry.pads[0]).filter(|row| *row < geometry.in_height);
-                    let from = source.map_or(std::ptr::null(), |row| image[row * geometry.in_width..].as_ptr());
-                    let to = copies[start + row * self.pitch..][..self.row_elements(copy, kernels.lanes)].as_mut_ptr();
-                    let row = RowCopy { windows: &copy.windows, step: geometry.stride[1], from, to };
-                    // SAFETY: `to` was sliced to all windows; a window's lanes lie inside the image row by `windows`,
-                    // and `from` starts a whole row of the image.
-                    unsafe { kernels.fill_row(&row) }
+                let count = rows + copy.below;
+                let windows = &copy.windows[strip];
+                let row_elements = windows.len() * kernels.lanes;
+                let to = &mut copies[start..start + (count - 1) * self.pitch + row_elements];
+                // image row of the first copied row; rows `inside` of the copy lie in the image
+                let source = ((first_row + copy.first) * step + copy.phase) as isize - geometry.pads[0] as isize;
+                let inside = inside(source, step, geometry.in_height, count);
+                to[..inside.start * self.pitch].fill(0.0);
+                let end = (inside.end * self.pitch).min(to.len());
+                if inside.is_empty() {
+                    to[end..].fill(0.0);
+                    continue;
                 }
+                let first = (source + (inside.start * step) as isize) as usize;
+                let last = first + (inside.len() - 1) * step;
+                let image = &image[first * geometry.in_width..(last + 1) * geometry.in_width];
+                let rows = RowCopies {
+                    windows,
+                    step: geometry.stride[1],
+                    rows: inside.len(),
+                    from: image.as_ptr(),
+                    from_stride: step * geometry.in_width,
+                    to: to[inside.start * self.pitch..].as_mut_ptr(),
+                    to_stride: self.pitch,
+                };
+                // SAFETY: `to` reaches as far as the windows of its last row, the image to the end of the last row copied,
+                // and by `windows` the lanes of a window lie inside of an image row.
+                unsafe { kernels.fill_rows(&rows) }
+                to[end..].fill(0.0);
             }
         }
     }
+}
 
-    fn row_elements(&self, copy: &Copy, lanes: usize) -> usize {
-        copy.windows.len() * lanes
-    }
+/// Those of `count` rows, `step` image rows apart from row `first` on, that lie in an image of `height` rows.
+fn inside(first: isize, step: usize, height: usize, count: usize) -> std::ops::Range<usize> {
+    let before = |row: isize| ((row - first).max(0) as usize).div_ceil(step).min(count);
+    before(0)..before(height as isize)
 }
 
 /// Column, row phase, first row and row of a tap's pixels.
@@ -129,13 +155,13 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The windows of a copy whose column 0 lies under kernel column `column` (dilated) of output column 0.
-fn windows(geometry: &ConvGeometry, pitch: usize, column: usize, lanes: usize) -> Vec<Window> {
+/// The windows of a copy whose column 0 lies under kernel column `column` (dilated) of output column `strip`.
+fn windows(geometry: &ConvGeometry, strip: usize, pitch: usize, column: usize, lanes: usize) -> Vec<Window> {
     let step = geometry.stride[1] as isize;
-    let start = column as isize - geometry.pads[1] as isize;
+    let start = column as isize - geometry.pads[1] as isize + strip as isize * step;
     let inside = |j: usize| {
         let at = start + j as isize * step;
-        j < geometry.out_width() && at >= 0 && at < geometry.in_width as isize
+        j < pitch && strip + j < geometry.out_width() && at >= 0 && at < geometry.in_width as isize
     };
     let window = |first: usize| {
         let from = (0..lanes).find(|lane| inside(first + lane)).unwrap_or(lanes);
@@ -171,7 +197,7 @@ mod tests {
                 };
                 let x: Vec<f32> = (0..input.len()).map(|i| i as f32 + 1.0).collect();
                 let width = geometry.out_width();
-                for pitch in [width.next_multiple_of(8), width.next_multiple_of(16), width.next_multiple_of(8) + 24] {
+                for pitch in [8, 16, 24, width.next_multiple_of(8), width.next_multiple_of(16)] {
                     for piece_rows in [1, 2, geometry.out_height()] {
                         check(&kernels, geometry, input, &x, pitch, piece_rows);
                     }
@@ -187,19 +213,22 @@ mod tests {
             (0..2 * rows * columns).map(|i| (i / (rows * columns), [i / columns % rows, i % columns])).collect();
         let offsets: Vec<usize> = taps.iter().map(|(channel, tap)| spread.offset(*channel, *tap)).collect();
         let mut copies = vec![f32::NAN; spread.len()];
-        for first in (0..geometry.out_height()).step_by(piece_rows) {
-            spread.fill(kernels, x, first, &mut copies);
+        let pieces = (0..geometry.out_height())
+            .step_by(piece_rows)
+            .flat_map(|first| (0..geometry.out_width().div_ceil(pitch)).map(move |strip| (first, strip)));
+        for (first, strip) in pieces {
+            spread.fill(kernels, x, strip, first, &mut copies);
             for ((channel, tap), offset) in taps.iter().zip(&offsets) {
                 assert_eq!(offset % LINE, 0);
                 for row in 0..piece_rows.min(geometry.out_height() - first) {
-                    for column in 0..geometry.out_width() {
+                    for column in 0..pitch.min(geometry.out_width() - strip * pitch) {
                         let at = |axis: usize, out: usize, pad: usize, size: usize| {
                             let at = out * geometry.stride[axis] + tap[axis] * geometry.dilation[axis];
                             at.checked_sub(pad).filter(|at| *at < size)
                         };
                         let pixel = at(0, first + row, geometry.pads[0], geometry.in_height).zip(at(
                             1,
-                            column,
+                            strip * pitch + column,
                             geometry.pads[1],
                             geometry.in_width,
                         ));

@@ -18,18 +18,37 @@ pub(crate) struct Pass {
     pub scales: *const f32,
     /// First pixel of the tile, plus the base of the block.
     pub x: *const f32,
-    /// First pixel of the tile in the first output.
+    /// Where the sums of the first output wait between blocks; whole vectors.
+    pub sums: *mut f32,
+    /// Elements from one output to the next in `sums`.
+    pub sums_stride: usize,
+    /// Where `places` lead from, in the first output.
     pub y: *mut f32,
-    /// Elements from one output to the next.
+    /// Elements from one output to the next in `y`.
     pub stride: usize,
     /// As `y`, or null.
     pub residual: *const f32,
-    /// The sums start here, and not from what an earlier block left in `y`.
+    /// For every vector of the tile, `segments` places.
+    pub places: *const Place,
+    /// Rows of the output that one vector spans.
+    pub segments: usize,
+    /// The sums start here, and not from what an earlier block left.
     pub first: bool,
-    /// Residual and activation follow.
+    /// Residual and activation follow, and then the output.
     pub last: bool,
     /// Applied last.
     pub activation: Activation,
+}
+
+/// Where some lanes of a vector of pixels belong in the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Element of lane 0, which may lie before the first.
+    pub offset: isize,
+    /// First lane.
+    pub from: usize,
+    /// One past the last lane.
+    pub to: usize,
 }
 
 /// Every signed byte as a number, so that a byte becomes a broadcast from the first-level cache.
@@ -43,7 +62,7 @@ pub(crate) static BYTES: [f32; 256] = {
     table
 };
 
-/// Defines `pass` and `finish` for one instruction set: for each number of outputs per group, the numbers of vectors.
+/// Defines `pass` for one instruction set: for each number of outputs per group, the numbers of vectors.
 ///
 /// In scope of the caller: the names of one file of `crate::isa`.
 macro_rules! planes_tiles {
@@ -53,7 +72,9 @@ macro_rules! planes_tiles {
         /// # Safety
         /// The CPU has the features. `counts` and `bias` (and `scales`) are readable for all groups and outputs, `offsets` and
         /// `values` for all entries that the counts add up to. From `x`, every offset leads to `vectors * LANES` readable
-        /// elements; from `y` (writable and readable) and `residual` (readable) so does every output.
+        /// elements; from `sums`, unless there is one block only, every output to as many writable ones, which an earlier
+        /// block has written unless `first`. From `y` (writable) and `residual` (readable), every output and place leads to the
+        /// lanes of the place.
         $(#[$features])*
         pub(crate) unsafe fn pass(vectors: usize, group: usize, pass: &$crate::planes::tiles::Pass) {
             // SAFETY: by this function's contract, which is that of `tile`.
@@ -82,8 +103,8 @@ macro_rules! planes_tiles {
                     continue;
                 }
                 let output = group * G;
-                // SAFETY: output `output + g` exists, since every group has `G` outputs; its `V` vectors are writable.
-                let at = |g: usize, v: usize| unsafe { pass.y.add((output + g) * pass.stride + v * LANES) };
+                // only for outputs and vectors of this tile, and only between blocks
+                let at = |g: usize, v: usize| pass.sums.wrapping_add((output + g) * pass.sums_stride + v * LANES);
                 let mut sums = [[splat(0.0); V]; G];
                 for g in 0..G {
                     if !pass.first {
@@ -101,91 +122,80 @@ macro_rules! planes_tiles {
                     unsafe {
                         let x = pass.x.add(offset.read() as usize * $crate::LINE);
                         offset = offset.add(1);
-                        let mut weights = [splat(0.0); G];
-                        for g in 0..G {
-                            weights[g] = splat(if BYTES {
+                        let weight = |g: usize| {
+                            splat(if BYTES {
                                 *$crate::planes::tiles::BYTES.get_unchecked(byte.add(g).read() as usize)
                             } else {
                                 value.add(g).read()
-                            });
+                            })
+                        };
+                        // the fewer of the two stay in registers
+                        if G <= V {
+                            let mut weights = [splat(0.0); G];
+                            for g in 0..G {
+                                weights[g] = weight(g);
+                            }
+                            for v in 0..V {
+                                let pixels = load(x.add(v * LANES));
+                                for g in 0..G {
+                                    sums[g][v] = fma(weights[g], pixels, sums[g][v]);
+                                }
+                            }
+                        } else {
+                            let mut pixels = [splat(0.0); V];
+                            for v in 0..V {
+                                pixels[v] = load(x.add(v * LANES));
+                            }
+                            for g in 0..G {
+                                let weight = weight(g);
+                                for v in 0..V {
+                                    sums[g][v] = fma(weight, pixels[v], sums[g][v]);
+                                }
+                            }
                         }
                         if BYTES {
                             byte = byte.add(G);
                         } else {
                             value = value.add(G);
                         }
-                        for v in 0..V {
-                            let pixels = load(x.add(v * LANES));
-                            for g in 0..G {
-                                sums[g][v] = fma(weights[g], pixels, sums[g][v]);
-                            }
-                        }
                     }
                 }
-                if pass.last {
+                if !pass.last {
                     for g in 0..G {
-                        if BYTES {
-                            // SAFETY: one bias and one scale per output.
-                            let (scale, bias) = unsafe {
-                                (pass.scales.add(output + g).read(), pass.bias.add(output + g).read())
-                            };
-                            for v in 0..V {
-                                sums[g][v] = fma(splat(scale), sums[g][v], splat(bias));
-                            }
-                        }
-                        if !pass.residual.is_null() {
-                            for v in 0..V {
-                                let residual = (output + g) * pass.stride + v * LANES;
-                                // SAFETY: the residual is laid out like `y`.
-                                sums[g][v] = add(sums[g][v], unsafe { load(pass.residual.add(residual)) });
-                            }
-                        }
                         for v in 0..V {
-                            sums[g][v] = activate(sums[g][v], pass.activation);
+                            // SAFETY: see `at`; another block follows.
+                            unsafe { store(at(g, v), sums[g][v]) };
                         }
                     }
+                    continue;
                 }
                 for g in 0..G {
+                    if BYTES {
+                        // SAFETY: one bias and one scale per output.
+                        let (scale, bias) =
+                            unsafe { (pass.scales.add(output + g).read(), pass.bias.add(output + g).read()) };
+                        for v in 0..V {
+                            sums[g][v] = fma(splat(scale), sums[g][v], splat(bias));
+                        }
+                    }
+                    // a copy, so that the loop below, which is not unrolled, leaves the sums themselves in registers
+                    let finished = sums[g];
+                    let row = (output + g) * pass.stride;
                     for v in 0..V {
-                        // SAFETY: see `at`.
-                        unsafe { store(at(g, v), sums[g][v]) };
-                    }
-                }
-            }
-        }
-
-        /// `y = act(x [+ residual])` for `rows` rows of `width` elements, `pitch` apart in `x` and `width` in `y`.
-        ///
-        /// # Safety
-        /// The CPU has the features; `x` is readable for `(rows - 1) * pitch + width` elements, `y` writable and `residual`
-        /// (or null) readable for `rows * width`.
-        $(#[$features])*
-        pub(crate) unsafe fn finish(
-            x: *const f32, pitch: usize, y: *mut f32, residual: *const f32,
-            rows: usize, width: usize, activation: $crate::Activation,
-        ) {
-            let full = width / LANES;
-            let rest = width % LANES;
-            let tail = tail(rest);
-            for row in 0..rows {
-                // SAFETY: row and column stay below `rows` and `width`, for which this function's contract holds.
-                unsafe {
-                    let x = x.add(row * pitch);
-                    let y = y.add(row * width);
-                    let residual = if residual.is_null() { residual } else { residual.add(row * width) };
-                    for v in 0..full {
-                        let mut sum = load(x.add(v * LANES));
-                        if !residual.is_null() {
-                            sum = add(sum, load(residual.add(v * LANES)));
+                        for segment in 0..pass.segments {
+                            // SAFETY: `segments` places per vector, whose lanes are accessible in every output.
+                            unsafe {
+                                let place = pass.places.add(v * pass.segments + segment).read();
+                                let (from, to) = (place.from, place.to);
+                                let mut sum = finished[v];
+                                if !pass.residual.is_null() {
+                                    let residual = pass.residual.wrapping_add(row).wrapping_offset(place.offset);
+                                    sum = add(sum, load_window(residual, from, to));
+                                }
+                                let y = pass.y.wrapping_add(row).wrapping_offset(place.offset);
+                                store_window(y, from, to, activate(sum, pass.activation));
+                            }
                         }
-                        store(y.add(v * LANES), activate(sum, activation));
-                    }
-                    if rest > 0 {
-                        let mut sum = load_tail(x.add(full * LANES), tail);
-                        if !residual.is_null() {
-                            sum = add(sum, load_tail(residual.add(full * LANES), tail));
-                        }
-                        store_tail(y.add(full * LANES), tail, activate(sum, activation));
                     }
                 }
             }
