@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sentei_kernels::conv::{ConvGeometry, SparseConv};
-use sentei_kernels::gemv::{GEMV_F32, SparseLinear};
+use sentei_kernels::gemv::{GEMV, SparseLinear};
 use sentei_kernels::{Activation, spmm::SPMM_F32};
 
 const DENSITY: f64 = 0.1;
@@ -55,7 +55,7 @@ fn main() {
     }
     for (rows, cols) in [(300, 784), (1000, 2048), (4096, 4096)] {
         let nonzeros = weights(rows * cols);
-        for kernel in GEMV_F32.iter().filter(|kernel| (kernel.runs_here)()) {
+        for kernel in GEMV.iter().filter(|kernel| kernel.isa.runs_here()) {
             let items = nonzeros.iter().copied();
             let layer = SparseLinear::prepare_for(kernel, rows, cols, items, None).expect("valid layer");
             let (x, mut y) = (vec![0.5; cols], vec![0.0; rows]);

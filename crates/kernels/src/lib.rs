@@ -57,14 +57,14 @@ pub use map::{LINE, Map};
 /// Name of every micro-kernel of this build, and whether this processor can run it.
 pub fn kernels() -> Vec<(&'static str, bool)> {
     let products = spmm::SPMM_F32.iter().map(|kernel| (kernel.name, (kernel.runs_here)()));
-    let vectors = gemv::GEMV_F32.iter().map(|kernel| (kernel.name, (kernel.runs_here)()));
+    let vectors = gemv::GEMV.iter().map(|kernel| (kernel.name, kernel.isa.runs_here()));
     products.chain(vectors).collect()
 }
 
 /// Checks that flat indices are strictly increasing and below `len`.
-fn ordered(nonzeros: impl IntoIterator<Item = (u32, f32)>, len: usize) -> Result<Vec<(u32, f32)>, KernelError> {
+fn ordered<T>(nonzeros: impl IntoIterator<Item = (u32, T)>, len: usize) -> Result<Vec<(u32, T)>, KernelError> {
     let mut previous: Option<u32> = None;
-    let check = |(index, value): (u32, f32)| {
+    let check = |(index, value): (u32, T)| {
         if index as usize >= len {
             return Err(KernelError::IndexOutside { index, len });
         }
