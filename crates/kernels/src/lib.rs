@@ -57,7 +57,8 @@ pub use map::{LINE, Map};
 /// Name of every micro-kernel of this build, and whether this processor can run it.
 pub fn kernels() -> Vec<(&'static str, bool)> {
     let products = spmm::SPMM_F32.iter().map(|kernel| (kernel.name, (kernel.runs_here)()));
-    let vectors = gemv::GEMV.iter().map(|kernel| (kernel.name, kernel.isa.runs_here()));
+    let vectors =
+        gemv::GEMV.iter().flat_map(|kernel| [kernel.name, kernel.name_i8].map(|name| (name, kernel.isa.runs_here())));
     products.chain(vectors).collect()
 }
 

@@ -4,10 +4,10 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-use sentei_kernels::Activation;
 use sentei_kernels::conv::{ConvGeometry, SparseConv};
-use sentei_kernels::gemv::SparseLinear;
+use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
 use sentei_kernels::packed::{ByteBudget, Encoding, Packed, PackedError, Values};
+use sentei_kernels::{Activation, Isa};
 
 struct Counting;
 
@@ -61,8 +61,13 @@ fn running_a_layer_allocates_nothing() {
         assert_eq!(allocated_by(run), 0, "kernel {kernel}, stride {stride}");
     }
     let layer = SparseLinear::prepare(19, 33, every_third(19 * 33), None).expect("valid layer");
-    let (x, mut y) = (vec![1.0; 2 * 33], vec![0.0; 2 * 19]);
-    assert_eq!(allocated_by(|| layer.run(&x, &mut y, Activation::Relu)), 0);
+    let values = LinearValues::I8 { values: &[1; 19 * 33], scales: &[0.5; 19] };
+    let dense = DenseLinear::prepare(Isa::best(), 19, 33, values, None).expect("valid layer");
+    for batch in [1, 11] {
+        let (x, mut y) = (vec![1.0; batch * 33], vec![0.0; batch * 19]);
+        assert_eq!(allocated_by(|| layer.run(&x, &mut y, Activation::Relu)), 0, "sparse, batch {batch}");
+        assert_eq!(allocated_by(|| dense.run(&x, &mut y, Activation::Relu)), 0, "dense, batch {batch}");
+    }
 }
 
 #[test]

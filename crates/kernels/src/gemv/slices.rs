@@ -254,7 +254,7 @@ impl<T: Value> Parts<T> {
             let mut keep = taken.iter().map(|taken| !taken);
             row.1.retain(|_| keep.next() == Some(true));
         }
-        // a gather of all lanes takes about as long as this many single non-zeros
+        // a gather of all lanes takes as long as two or three single non-zeros, but the bytes of twelve
         let enough = lanes.div_ceil(3);
         while rows.iter().filter(|row| row.0.len() > segment.gathers).count() >= enough {
             for lane in 0..lanes {

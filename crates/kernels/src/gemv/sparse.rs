@@ -149,7 +149,7 @@ impl SparseLinear {
     /// When the lengths do not fit each other, or this CPU cannot run the kernel.
     pub fn run(&self, x: &[f32], y: &mut [f32], activation: Activation) {
         let (rows, cols) = (self.rows(), self.cols());
-        assert!(x.len() % cols == 0 && y.len() == x.len() / cols * rows, "input or output length");
+        assert!(x.len().is_multiple_of(cols) && y.len() == x.len() / cols * rows, "input or output length");
         // SAFETY: `y` has a row for every sample of `x` and is borrowed mutably for the whole call.
         unsafe { self.run_groups(0..self.groups(), x, y.as_mut_ptr(), None, activation) }
     }

@@ -116,15 +116,10 @@ fn random(len: usize, seed: u64) -> Vec<f32> {
     (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
 }
 
+type RunBatch<'a> = dyn Fn(&[f32], &mut [f32], Activation) + 'a;
+
 /// A batch between guards, each sample alone, and as a layer: whole, and unit by unit from the last to the first.
-fn check(
-    case: &Case,
-    bytes: bool,
-    layer: &dyn Layer,
-    run: &dyn Fn(&[f32], &mut [f32], Activation),
-    batch: usize,
-    activation: Activation,
-) {
+fn check(case: &Case, bytes: bool, layer: &dyn Layer, run: &RunBatch<'_>, batch: usize, activation: Activation) {
     let (rows, cols, name) = (case.rows, case.cols, layer.kernel());
     let x = random(batch * cols, 5);
     let mut y = vec![GUARD; batch * rows + 10];
