@@ -64,19 +64,19 @@ unsafe fn segment<T: Value, const S: usize>(
     // SAFETY: `Slices::build` made the streams as long as the counts say; positions lead to columns of this block or to
     // the zero of its first chunk, which `spread` has written. The sums hold eight elements.
     unsafe {
-        for s in 0..S {
+        for (s, Sums(sums)) in sums.iter_mut().enumerate() {
             let x = x.add(s * SPREAD);
-            let mut low = load(sums[s].0.as_ptr());
-            let mut high = load(sums[s].0.as_ptr().add(LANES));
+            let mut low = load(sums.as_ptr());
+            let mut high = load(sums.as_ptr().add(LANES));
             for step in 0..segment.gathers {
                 let weights = numbers(values.add(step * GROUP));
                 low = fma(weights[0], fetched(x, positions.add(step * GROUP)), low);
                 high = fma(weights[1], fetched(x, positions.add(step * GROUP + LANES)), high);
             }
-            store(sums[s].0.as_mut_ptr(), low);
-            store(sums[s].0.as_mut_ptr().add(LANES), high);
+            store(sums.as_mut_ptr(), low);
+            store(sums.as_mut_ptr().add(LANES), high);
             for single in &slices.singles[segment.singles[0]..segment.singles[1]] {
-                sums[s].0[single.lane as usize] += single.value.number() * x.add(single.position as usize).read();
+                sums[single.lane as usize] += single.value.number() * x.add(single.position as usize).read();
             }
         }
     }
