@@ -33,9 +33,12 @@
 //!   and the one call each behind `product` and [`keep_freed_memory`].
 
 pub mod conv;
+pub mod depthwise;
+pub mod elementwise;
 pub mod gemv;
 pub mod packed;
 pub mod planes;
+pub mod pool;
 #[cfg(feature = "product")]
 pub mod product;
 pub mod spmm;
@@ -46,6 +49,9 @@ mod heap;
 mod isa;
 mod layer;
 mod map;
+#[cfg(test)]
+mod map_testing;
+mod window;
 
 pub use activation::Activation;
 pub use error::KernelError;

@@ -78,14 +78,14 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     _mm256_mul_ps(a, b)
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a > b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
     _mm256_max_ps(a, b)
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline]
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn min(a: Vector, b: Vector) -> Vector {
@@ -96,6 +96,14 @@ pub(crate) fn min(a: Vector, b: Vector) -> Vector {
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
     _mm256_fmadd_ps(a, b, sum)
+}
+
+/// The even and the odd elements of `a` followed by `b`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    let in_order = |v| _mm256_castpd_ps(_mm256_permute4x64_pd::<0b11_01_10_00>(_mm256_castps_pd(v)));
+    (in_order(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)), in_order(_mm256_shuffle_ps::<0b11_01_11_01>(a, b)))
 }
 
 /// `max`/`min` return their second operand for NaN, so the data stands second and NaN is kept.

@@ -78,14 +78,14 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     _mm512_mul_ps(a, b)
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a > b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
     _mm512_max_ps(a, b)
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline]
 #[target_feature(enable = "avx512f")]
 pub(crate) fn min(a: Vector, b: Vector) -> Vector {
@@ -96,6 +96,15 @@ pub(crate) fn min(a: Vector, b: Vector) -> Vector {
 #[target_feature(enable = "avx512f")]
 pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
     _mm512_fmadd_ps(a, b, sum)
+}
+
+/// The even and the odd elements of `a` followed by `b`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+    let odd = _mm512_setr_epi32(1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31);
+    (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
 }
 
 /// `max`/`min` return their second operand for NaN, so the data stands second and NaN is kept.

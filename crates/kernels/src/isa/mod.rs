@@ -55,6 +55,21 @@ impl Isa {
         Self::COMPILED.iter().copied().find(|isa| isa.runs_here()).expect("scalar code runs everywhere")
     }
 
+    /// Elements of one vector; 1 where the instruction set is not compiled for this architecture.
+    pub(crate) fn lanes(self) -> usize {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => avx512::LANES,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => avx2::LANES,
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => neon::LANES,
+            Self::Scalar => scalar::LANES,
+            #[allow(unreachable_patterns, reason = "the instruction sets of other architectures")]
+            _ => 1,
+        }
+    }
+
     /// Its name in kernel names and reports.
     pub fn name(self) -> &'static str {
         match self {

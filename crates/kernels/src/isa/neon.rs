@@ -101,24 +101,31 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     vmulq_f32(a, b)
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a > b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
-    vmaxq_f32(a, b)
+    vbslq_f32(vcgtq_f32(a, b), a, b)
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) fn min(a: Vector, b: Vector) -> Vector {
-    vminq_f32(a, b)
+    vbslq_f32(vcltq_f32(a, b), a, b)
 }
 
 #[inline]
 #[target_feature(enable = "neon")]
 pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
     vfmaq_f32(sum, a, b)
+}
+
+/// The even and the odd elements of `a` followed by `b`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    (vuzp1q_f32(a, b), vuzp2q_f32(a, b))
 }
 
 /// `fmax`/`fmin` of aarch64 return NaN when either operand is NaN.

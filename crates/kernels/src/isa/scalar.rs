@@ -67,13 +67,13 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     std::array::from_fn(|i| a[i] * b[i])
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a > b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline(always)]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
     std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
 }
 
-/// NaN in `b` is kept.
+/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
 #[inline(always)]
 pub(crate) fn min(a: Vector, b: Vector) -> Vector {
     std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
@@ -82,6 +82,13 @@ pub(crate) fn min(a: Vector, b: Vector) -> Vector {
 #[inline(always)]
 pub(crate) fn fma(a: Vector, b: Vector, sum: Vector) -> Vector {
     std::array::from_fn(|i| sum[i] + a[i] * b[i])
+}
+
+/// The even and the odd elements of `a` followed by `b`.
+#[inline(always)]
+pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    let at = |i: usize| if i < LANES { a[i] } else { b[i - LANES] };
+    (std::array::from_fn(|i| at(2 * i)), std::array::from_fn(|i| at(2 * i + 1)))
 }
 
 #[inline(always)]

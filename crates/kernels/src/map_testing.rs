@@ -1,0 +1,83 @@
+//! What tests of layers between maps share: inputs with hostile gaps, outputs with guards, runs in pieces.
+
+use std::sync::Once;
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+use crate::{Call, Isa, Layer, Map, Shared};
+
+/// Around and between outputs; no result has this value.
+pub(crate) const GUARD: f32 = 12345.0;
+
+/// The instruction sets this CPU runs; the others are reported as skipped.
+pub(crate) fn isas() -> impl Iterator<Item = Isa> {
+    static REPORT: Once = Once::new();
+    REPORT.call_once(|| {
+        for isa in Isa::COMPILED {
+            eprintln!("{}: {}", if isa.runs_here() { "ran" } else { "SKIPPED (not on this CPU)" }, isa.name());
+        }
+    });
+    Isa::COMPILED.iter().copied().filter(|isa| isa.runs_here())
+}
+
+/// Numbers in `-1..1`.
+pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..len).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// Random pixels; what lies between the planes is NaN, infinite or huge.
+pub(crate) fn guarded(map: Map, seed: u64) -> Vec<f32> {
+    let mut x = random(map.len(), seed);
+    for plane in x.chunks_mut(map.stride.max(1)) {
+        for (i, gap) in plane.iter_mut().skip(map.pixels()).enumerate() {
+            *gap = [f32::NAN, f32::INFINITY, f32::MAX, f32::NEG_INFINITY][i % 4];
+        }
+    }
+    x
+}
+
+/// Runs all units at once, one by one backwards, and in odd runs; the bits must be the same, and units write
+/// nothing but their own planes. Gives the output with its guards.
+pub(crate) fn split_runs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>) -> Vec<f32> {
+    let len = layer.output().len();
+    let mut scratch = vec![f32::NAN; layer.scratch_len() + 1];
+    let mut run = |ranges: &[std::ops::Range<usize>]| {
+        let mut y = vec![GUARD; len + 32];
+        for range in ranges {
+            let call = Call { x, y: Shared::new(&mut y[16..16 + len]), residual };
+            // one element in, so that the scratch is not aligned
+            // SAFETY: one thread only.
+            unsafe { layer.run_units(range.clone(), &call, &mut scratch[1..]) }
+        }
+        for guard in y.drain(..16).collect::<Vec<_>>().iter().chain(&y.split_off(len)) {
+            assert_eq!(*guard, GUARD, "{}: written outside of the output", layer.kernel());
+        }
+        y
+    };
+    let units = layer.units();
+    assert!(units >= 1);
+    let whole = run(&[0..units]);
+    let single: Vec<_> = (0..units).rev().map(|unit| unit..unit + 1).collect();
+    let odd: Vec<_> = (0..units).step_by(3).map(|unit| unit..units.min(unit + 3)).collect();
+    let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    let planes = |y: &[f32]| {
+        let map = layer.output();
+        let planes = y.chunks(map.stride.max(1));
+        planes.flat_map(|plane| bits(&plane[..map.pixels().min(plane.len())])).collect::<Vec<_>>()
+    };
+    for pieces in [single, odd] {
+        assert_eq!(planes(&run(&pieces)), planes(&whole), "{}: cutting the units changed bits", layer.kernel());
+    }
+    let costs: u64 = (0..units).map(|unit| layer.unit_cost(unit)).sum();
+    assert!(costs > 0);
+    whole
+}
+
+/// No pixel is a guard any more.
+pub(crate) fn assert_guarded(y: &[f32], map: Map, kernel: String) {
+    for plane in y.chunks(map.stride.max(1)) {
+        assert!(plane[..map.pixels()].iter().all(|v| *v != GUARD), "{kernel}: a pixel was not written");
+    }
+}
