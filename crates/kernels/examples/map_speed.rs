@@ -1,6 +1,6 @@
 //! Depthwise convolution, pooling and element-wise layers per instruction set that runs here: best of many short runs.
 //!
-//! `cargo run --release -p sentei-kernels --example map_speed`
+//! `cargo run --release -p sentei-kernels --example map_speed [words every line must contain ...]`
 
 use std::time::{Duration, Instant};
 
@@ -19,12 +19,15 @@ fn main() {
     };
     let out = |g: &ConvGeometry| Map::aligned(g.out_channels, g.out_height(), g.out_width());
     for (channels, size, kernel, stride) in [
+        (8, 112, 3, 1),
         (32, 112, 3, 1),
+        (8, 112, 3, 2),
         (64, 112, 3, 2),
+        (32, 56, 3, 1),
         (128, 56, 3, 1),
-        (128, 56, 3, 2),
-        (256, 28, 3, 1),
-        (256, 28, 3, 2),
+        (32, 56, 3, 2),
+        (128, 28, 3, 1),
+        (128, 28, 3, 2),
         (512, 14, 3, 1),
         (512, 14, 3, 2),
         (1024, 7, 3, 1),
@@ -80,8 +83,14 @@ fn main() {
 
 /// Times the layer for all instruction sets, interleaved, and prints one line each.
 fn compare(what: &str, layer: impl Fn(Isa) -> Box<dyn Layer>) {
-    let isas = || Isa::COMPILED.iter().filter(|isa| isa.runs_here());
-    let layers: Vec<_> = isas().map(|isa| layer(*isa)).collect();
+    let wanted = |isa: &&Isa| {
+        let line = format!("{what} {}", isa.name());
+        isa.runs_here() && std::env::args().skip(1).all(|word| line.contains(&word))
+    };
+    let layers: Vec<_> = Isa::COMPILED.iter().filter(wanted).map(|isa| layer(*isa)).collect();
+    if layers.is_empty() {
+        return;
+    }
     let mut best = vec![Duration::MAX; layers.len()];
     let (x, residual) = (vec![0.5; layers[0].input().len()], vec![0.25; layers[0].output().len()]);
     let mut y = vec![0.0; layers[0].output().len()];

@@ -14,51 +14,48 @@ macro_rules! window_copy {
         $(#[$features])?
         unsafe fn copy_band(window: &Window, plane: *const f32, to: *mut f32, first: usize, rows: usize) {
             let [down, right] = window.stride;
-            let (height, width) = (window.input.height, window.input.width);
-            for local in 0..(rows - 1) * down + window.span + 1 {
-                let padded = first * down + local;
-                let row = window.origin + local % down * right * window.phase_len + local / down * window.pitch;
-                let inside = padded >= window.top && padded - window.top < height;
-                if !inside {
-                    // Padding rows of a plane in one piece are never overwritten.
-                    if !window.one_band() {
-                        for (phase, [from, until]) in window.columns.iter().enumerate() {
-                            for column in *from..*until {
-                                // SAFETY: a phase has `phase_len` elements, in which the plan gave every row `pitch`.
-                                unsafe { to.add(row + phase * window.phase_len + column).write(window.padding) };
-                            }
-                        }
+            let (width, pitch) = (window.input.width, window.pitch);
+            let by_stride = |rows: usize| if down == 1 { rows } else { rows.div_ceil(down) };
+            for row_phase in 0..down {
+                // Row `row` of this phase is the padded row `start + row * down`.
+                let start = first * down + row_phase;
+                let all = by_stride(((rows - 1) * down + window.span + 1).saturating_sub(row_phase));
+                let from = by_stride(window.top.saturating_sub(start)).min(all);
+                let until = by_stride((window.top + window.input.height).saturating_sub(start)).clamp(from, all);
+                let phase = window.origin + row_phase * right * window.phase_len;
+                // Padding rows of a plane in one piece are never overwritten.
+                if !window.one_band() {
+                    for row in (0..from).chain(until..all) {
+                        // SAFETY: the plan gives every row of every phase `pitch` elements.
+                        unsafe { pad_row(window, to.add(phase + row * pitch)) }
                     }
+                }
+                if from == until {
                     continue;
                 }
-                // SAFETY: the row lies inside the plane by the line above; `columns` holds only elements that lie inside
-                // of a row of `to` and come from the `width` pixels of a row of the plane, by `Window::plan`.
+                // SAFETY: rows `from..until` lie inside the plane; `columns` holds only elements inside of a row of `to` that
+                // come from the `width` pixels of a row of the plane, by `Window::plan`.
                 unsafe {
-                    let pixels = plane.add((padded - window.top) * width);
-                    let row = to.add(row);
+                    let pixels = plane.add((start + from * down - window.top) * width);
+                    let to = to.add(phase + from * pitch);
+                    let (rows, step) = (until - from, [down * width, pitch]);
                     match right {
                         1 => {
                             let [from, until] = window.columns[0];
-                            copy_row(pixels, row.add(from), until - from);
+                            copy_rows(pixels, to.add(from), until - from, rows, step);
                         }
                         2 => {
                             let (phase, left) = (window.left % 2, window.left);
-                            let ([_, even], [_, odd]) = (window.columns[phase], window.columns[1 - phase]);
+                            let ([_, even_until], [_, odd_until]) = (window.columns[phase], window.columns[1 - phase]);
                             let (even_from, odd_from) = (left / 2, left.div_ceil(2));
-                            split_row(
-                                pixels,
-                                row.add(phase * window.phase_len).wrapping_add(even_from),
-                                even.saturating_sub(even_from),
-                                row.add((1 - phase) * window.phase_len).wrapping_add(odd_from),
-                                odd.saturating_sub(odd_from),
-                            );
+                            let even = to.add(phase * window.phase_len).wrapping_add(even_from);
+                            let odd = to.add((1 - phase) * window.phase_len).wrapping_add(odd_from);
+                            let counts = [even_until.saturating_sub(even_from), odd_until.saturating_sub(odd_from)];
+                            split_rows(pixels, [even, odd], counts, rows, step);
                         }
                         _ => {
-                            for (phase, [from, until]) in window.columns.iter().enumerate() {
-                                for column in *from..*until {
-                                    let pixel = *pixels.add(column * right + phase - window.left);
-                                    row.add(phase * window.phase_len + column).write(pixel);
-                                }
+                            for row in 0..rows {
+                                pick_row(window, pixels.add(row * step[0]), to.add(row * step[1]));
                             }
                         }
                     }
@@ -67,63 +64,110 @@ macro_rules! window_copy {
         }
 
         /// # Safety
-        /// The CPU has the features; `count` elements are readable at `from` and writable at `to`.
+        /// `row` is row 0 of the first column phase of a row of the copy.
         $(#[$features])?
-        unsafe fn copy_row(from: *const f32, to: *mut f32, count: usize) {
-            // SAFETY: every element touched is below `count`.
-            unsafe {
-                if count < LANES {
-                    if count > 0 {
-                        store_tail(to, tail(count), load_tail(from, tail(count)));
-                    }
-                    return;
-                }
-                let mut at = 0;
-                while at + LANES <= count {
-                    store(to.add(at), load(from.add(at)));
-                    at += LANES;
-                }
-                if at < count {
-                    let last = count - LANES;
-                    store(to.add(last), load(from.add(last)));
+        unsafe fn pad_row(window: &Window, row: *mut f32) {
+            for (phase, [from, until]) in window.columns.iter().enumerate() {
+                for column in *from..*until {
+                    // SAFETY: a phase has `phase_len` elements, and its row holds `columns`.
+                    unsafe { row.add(phase * window.phase_len + column).write(window.padding) };
                 }
             }
         }
 
-        /// Pixels 0, 2, 4, ... to `even`, pixels 1, 3, 5, ... to `odd`.
+        /// Any horizontal stride, one pixel at a time.
         ///
         /// # Safety
-        /// The CPU has the features; `evens` and `odds` elements are writable at `even` and `odd`, and the pixels that become
-        /// them are readable.
+        /// As for `pad_row`; `pixels` is a row of the input.
         $(#[$features])?
-        unsafe fn split_row(from: *const f32, even: *mut f32, evens: usize, odd: *mut f32, odds: usize) {
-            let pairs = evens.min(odds);
-            let mut at = 0;
-            // SAFETY: `at + LANES <= pairs` pairs exist on both sides; the rest goes one by one.
+        unsafe fn pick_row(window: &Window, pixels: *const f32, row: *mut f32) {
+            for (phase, [from, until]) in window.columns.iter().enumerate() {
+                for column in *from..*until {
+                    // SAFETY: as for `pad_row`; `columns` come from pixels of the row.
+                    unsafe {
+                        let pixel = *pixels.add(column * window.stride[1] + phase - window.left);
+                        row.add(phase * window.phase_len + column).write(pixel);
+                    }
+                }
+            }
+        }
+
+        /// `count` elements of `rows` rows, which lie `step[0]` apart at `from` and `step[1]` apart at `to`.
+        ///
+        /// # Safety
+        /// The CPU has the features; all those elements are readable at `from` and writable at `to`.
+        $(#[$features])?
+        unsafe fn copy_rows(from: *const f32, to: *mut f32, count: usize, rows: usize, step: [usize; 2]) {
+            // SAFETY: every element touched is below `count` in its row.
             unsafe {
-                while at + LANES <= pairs {
-                    let (first, second) = deinterleave(load(from.add(2 * at)), load(from.add(2 * at + LANES)));
-                    store(even.add(at), first);
-                    store(odd.add(at), second);
-                    at += LANES;
+                if count < LANES {
+                    let lanes = tail(count);
+                    for row in 0..if count == 0 { 0 } else { rows } {
+                        store_tail(to.add(row * step[1]), lanes, load_tail(from.add(row * step[0]), lanes));
+                    }
+                } else if count <= 2 * LANES {
+                    let last = count - LANES;
+                    for row in 0..rows {
+                        let (from, to) = (from.add(row * step[0]), to.add(row * step[1]));
+                        store(to, load(from));
+                        store(to.add(last), load(from.add(last)));
+                    }
+                } else {
+                    let last = count - LANES;
+                    for row in 0..rows {
+                        let (from, to) = (from.add(row * step[0]), to.add(row * step[1]));
+                        for at in (0..last).step_by(LANES) {
+                            store(to.add(at), load(from.add(at)));
+                        }
+                        store(to.add(last), load(from.add(last)));
+                    }
                 }
-                let rest = pairs - at;
-                if 2 * rest > LANES {
-                    let lanes = tail(2 * rest - LANES);
-                    let (first, second) =
-                        deinterleave(load(from.add(2 * at)), load_tail(from.add(2 * at + LANES), lanes));
-                    store_tail(even.add(at), tail(rest), first);
-                    store_tail(odd.add(at), tail(rest), second);
-                } else if rest > 0 {
-                    let (first, second) = deinterleave(load_tail(from.add(2 * at), tail(2 * rest)), splat(0.0));
-                    store_tail(even.add(at), tail(rest), first);
-                    store_tail(odd.add(at), tail(rest), second);
-                }
-                for at in pairs..evens {
-                    even.add(at).write(*from.add(2 * at));
-                }
-                for at in pairs..odds {
-                    odd.add(at).write(*from.add(2 * at + 1));
+            }
+        }
+
+        /// Pixels 0, 2, 4, ... of every row to `to[0]`, pixels 1, 3, 5, ... to `to[1]`; steps as for `copy_rows`.
+        ///
+        /// # Safety
+        /// The CPU has the features; `counts` elements are writable in every row of `to`, and the pixels that become them are
+        /// readable at `from`.
+        $(#[$features])?
+        unsafe fn split_rows(
+            from: *const f32,
+            [even, odd]: [*mut f32; 2],
+            counts: [usize; 2],
+            rows: usize,
+            step: [usize; 2],
+        ) {
+            let pairs = counts[0].min(counts[1]);
+            // Of a row shorter than a vector of pairs: its first and second vector of pixels.
+            let (low, high) = ((2 * pairs).min(LANES), (2 * pairs).saturating_sub(LANES).min(LANES));
+            let (low_lanes, high_lanes, pair_lanes) = (tail(low), tail(high), tail(pairs.min(LANES)));
+            for row in 0..rows {
+                let from = from.wrapping_add(row * step[0]);
+                let (even, odd) = (even.wrapping_add(row * step[1]), odd.wrapping_add(row * step[1]));
+                // SAFETY: pairs below `pairs` exist on both sides; the last vector of pairs ends with the last pair.
+                unsafe {
+                    if pairs >= LANES {
+                        let last = pairs - LANES;
+                        for at in (0..last).step_by(LANES).chain([last]) {
+                            let (first, second) =
+                                deinterleave(load(from.add(2 * at)), load(from.add(2 * at + LANES)));
+                            store(even.add(at), first);
+                            store(odd.add(at), second);
+                        }
+                    } else if pairs > 0 {
+                        let high = if high > 0 { load_tail(from.add(LANES), high_lanes) } else { splat(0.0) };
+                        let (first, second) = deinterleave(load_tail(from, low_lanes), high);
+                        store_tail(even, pair_lanes, first);
+                        store_tail(odd, pair_lanes, second);
+                    }
+                    // At most one side has one more, unless padding is wider than the row.
+                    for at in pairs..counts[0] {
+                        even.add(at).write(*from.add(2 * at));
+                    }
+                    for at in pairs..counts[1] {
+                        odd.add(at).write(*from.add(2 * at + 1));
+                    }
                 }
             }
         }

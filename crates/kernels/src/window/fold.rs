@@ -127,26 +127,32 @@ macro_rules! window_fold {
                         }
                     }
                 }
-                for row in 0..R {
-                    let at = (first + local + row) * width + column;
-                    // SAFETY: output pixel `at` exists, and `width - column` (at least `LANES`, or `lanes`) in its row.
-                    unsafe {
-                        let get = |from: *const f32| {
-                            if width < LANES { load_tail(from.add(at), lanes) } else { load(from.add(at)) }
-                        };
-                        let mut sum = sums[row];
-                        if FOLD == SUM {
-                            sum = mul(sum, get(plane.scales));
+                // Each step asks once for all rows.
+                let at = (first + local) * width + column;
+                // SAFETY: output pixel `at + row * width` exists, and with it the rest of a vector, or `lanes` of a short row.
+                unsafe {
+                    let get = |from: *const f32, row: usize| {
+                        let from = from.add(at + row * width);
+                        if width < LANES { load_tail(from, lanes) } else { load(from) }
+                    };
+                    if FOLD == SUM {
+                        for (row, sum) in sums.iter_mut().enumerate() {
+                            *sum = mul(*sum, get(plane.scales, row));
                         }
-                        if let Some(residual) = plane.residual {
-                            sum = add(sum, get(residual));
+                    }
+                    if let Some(residual) = plane.residual {
+                        for (row, sum) in sums.iter_mut().enumerate() {
+                            *sum = add(*sum, get(residual, row));
                         }
-                        sum = activate(sum, plane.activation);
-                        if width < LANES {
-                            store_tail(plane.y.add(at), lanes, sum);
-                        } else {
-                            store(plane.y.add(at), sum);
-                        }
+                    }
+                    match plane.activation {
+                        Activation::None => {}
+                        Activation::Relu => sums.iter_mut().for_each(|sum| *sum = activate(*sum, Activation::Relu)),
+                        other => sums.iter_mut().for_each(|sum| *sum = activate(*sum, other)),
+                    }
+                    for (row, sum) in sums.into_iter().enumerate() {
+                        let to = plane.y.add(at + row * width);
+                        if width < LANES { store_tail(to, lanes, sum) } else { store(to, sum) }
                     }
                 }
             }
