@@ -2,7 +2,8 @@
 //!
 //! In: the positions and values of the weights that survived pruning, as they lie in a packed ONNX file or come from
 //! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
-//! weights: [`conv::SparseConv`] and [`gemv::SparseLinear`], both on planar (CHW) activations.
+//! weights: [`conv::SparseConv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
+//! sparse network keeps dense or that have no weights: [`depthwise`], [`pool`], [`elementwise`].
 //! With the feature `product`, which only training turns on, also dense matrix products (`product::product`).
 //!
 //! ```
