@@ -60,7 +60,8 @@ impl Pool {
                 return Err(KernelError::Zero { what: "the number of positions in a pooling window" });
             }
             let pixels = rows.iter().flat_map(|rows| columns.iter().map(move |columns| rows * columns));
-            parameters.scales = pixels.map(|count| 1.0 / count as f32).collect();
+            let scales = pixels.map(|count| 1.0 / count as f32);
+            parameters.scales = scales.chain(std::iter::repeat_n(0.0, isa.lanes())).collect();
         }
         Ok(Self { window, parameters, kind, geometry: geometry.clone() })
     }

@@ -5,58 +5,77 @@ macro_rules! window_copy {
     ($(#[$features:meta])?) => {
         use crate::window::Window;
 
-        /// Copies what the output rows `first..first + rows` read of one plane into `to`; rows above and below the plane become
+        /// Copies what the output rows `first..first + rows` read of `count` planes to `to`; rows above and below the planes become
         /// padding, the padding at the left and right is left as it is.
         ///
         /// # Safety
-        /// The CPU has the features; `plane` has the window's input pixels, `to` is `copy_len` long, `rows` is 1 to
-        /// `band` and the output rows exist.
+        /// The CPU has the features; at `plane` lie `count` planes of the window's input map, at `to` as many times
+        /// `copy_len` elements, `rows` is 1 to `band` and the output rows exist.
         $(#[$features])?
-        unsafe fn copy_band(window: &Window, plane: *const f32, to: *mut f32, first: usize, rows: usize) {
+        unsafe fn copy_band(window: &Window, plane: *const f32, to: *mut f32, count: usize, first: usize, rows: usize) {
             let [down, right] = window.stride;
             let (width, pitch) = (window.input.width, window.pitch);
-            let by_stride = |rows: usize| if down == 1 { rows } else { rows.div_ceil(down) };
             for row_phase in 0..down {
                 // Row `row` of this phase is the padded row `start + row * down`.
                 let start = first * down + row_phase;
-                let all = by_stride(((rows - 1) * down + window.span + 1).saturating_sub(row_phase));
-                let from = by_stride(window.top.saturating_sub(start)).min(all);
-                let until = by_stride((window.top + window.input.height).saturating_sub(start)).clamp(from, all);
+                let all = ((rows - 1) * down + window.span + 1).saturating_sub(row_phase).div_ceil(down);
+                let from = window.top.saturating_sub(start).div_ceil(down).min(all);
+                let until = (window.top + window.input.height).saturating_sub(start).div_ceil(down).clamp(from, all);
                 let phase = window.origin + row_phase * right * window.phase_len;
-                // Padding rows of a plane in one piece are never overwritten.
-                if !window.one_band() {
-                    for row in (0..from).chain(until..all) {
-                        // SAFETY: the plan gives every row of every phase `pitch` elements.
-                        unsafe { pad_row(window, to.add(phase + row * pitch)) }
+                for channel in 0..count {
+                    // SAFETY: `channel` is one of the `count` planes.
+                    let (plane, to) =
+                        unsafe { (plane.add(channel * window.input.stride), to.add(channel * window.copy_len + phase)) };
+                    // Padding rows of a plane in one piece are never overwritten.
+                    if !window.one_band() {
+                        for row in (0..from).chain(until..all) {
+                            // SAFETY: the plan gives every row of every phase `pitch` elements.
+                            unsafe { pad_row(window, to.add(row * pitch)) }
+                        }
+                    }
+                    if from == until {
+                        continue;
+                    }
+                    // SAFETY: rows `from..until` lie inside the plane.
+                    unsafe {
+                        let pixels = plane.add((start + from * down - window.top) * width);
+                        copy_phase(window, pixels, to.add(from * pitch), until - from);
                     }
                 }
-                if from == until {
-                    continue;
-                }
-                // SAFETY: rows `from..until` lie inside the plane; `columns` holds only elements inside of a row of `to` that
-                // come from the `width` pixels of a row of the plane, by `Window::plan`.
-                unsafe {
-                    let pixels = plane.add((start + from * down - window.top) * width);
-                    let to = to.add(phase + from * pitch);
-                    let (rows, step) = (until - from, [down * width, pitch]);
-                    match right {
-                        1 => {
-                            let [from, until] = window.columns[0];
-                            copy_rows(pixels, to.add(from), until - from, rows, step);
-                        }
-                        2 => {
-                            let (phase, left) = (window.left % 2, window.left);
-                            let ([_, even_until], [_, odd_until]) = (window.columns[phase], window.columns[1 - phase]);
-                            let (even_from, odd_from) = (left / 2, left.div_ceil(2));
-                            let even = to.add(phase * window.phase_len).wrapping_add(even_from);
-                            let odd = to.add((1 - phase) * window.phase_len).wrapping_add(odd_from);
-                            let counts = [even_until.saturating_sub(even_from), odd_until.saturating_sub(odd_from)];
-                            split_rows(pixels, [even, odd], counts, rows, step);
-                        }
-                        _ => {
-                            for row in 0..rows {
-                                pick_row(window, pixels.add(row * step[0]), to.add(row * step[1]));
-                            }
+            }
+        }
+
+        /// Copies `rows` rows of one row phase into all its column phases.
+        ///
+        /// # Safety
+        /// The CPU has the features; so many rows of the input, as many apart as the vertical stride, start at `pixels`, and
+        /// as many rows of the first column phase at `to`.
+        #[inline]
+        $(#[$features])?
+        unsafe fn copy_phase(window: &Window, pixels: *const f32, to: *mut f32, rows: usize) {
+            let step = [window.stride[0] * window.input.width, window.pitch];
+            // A short row may spill zeros into the padding behind it: rows and phases are a vector or more apart.
+            let spill = window.padding == 0.0;
+            // SAFETY: `columns` holds only elements inside of a row of `to` that come from the `width` pixels of a row of the plane,
+            // by `Window::plan`.
+            unsafe {
+                match window.stride[1] {
+                    1 => {
+                        let [from, until] = window.columns[0];
+                        copy_rows(pixels, to.add(from), until - from, rows, step, spill);
+                    }
+                    2 => {
+                        let (phase, left) = (window.left % 2, window.left);
+                        let ([_, even_until], [_, odd_until]) = (window.columns[phase], window.columns[1 - phase]);
+                        let (even_from, odd_from) = (left / 2, left.div_ceil(2));
+                        let even = to.add(phase * window.phase_len).wrapping_add(even_from);
+                        let odd = to.add((1 - phase) * window.phase_len).wrapping_add(odd_from);
+                        let counts = [even_until.saturating_sub(even_from), odd_until.saturating_sub(odd_from)];
+                        split_rows(pixels, [even, odd], counts, rows, step, spill);
+                    }
+                    _ => {
+                        for row in 0..rows {
+                            pick_row(window, pixels.add(row * step[0]), to.add(row * step[1]));
                         }
                     }
                 }
@@ -65,6 +84,7 @@ macro_rules! window_copy {
 
         /// # Safety
         /// `row` is row 0 of the first column phase of a row of the copy.
+        #[inline(never)]
         $(#[$features])?
         unsafe fn pad_row(window: &Window, row: *mut f32) {
             for (phase, [from, until]) in window.columns.iter().enumerate() {
@@ -79,6 +99,7 @@ macro_rules! window_copy {
         ///
         /// # Safety
         /// As for `pad_row`; `pixels` is a row of the input.
+        #[inline(never)]
         $(#[$features])?
         unsafe fn pick_row(window: &Window, pixels: *const f32, row: *mut f32) {
             for (phase, [from, until]) in window.columns.iter().enumerate() {
@@ -95,15 +116,18 @@ macro_rules! window_copy {
         /// `count` elements of `rows` rows, which lie `step[0]` apart at `from` and `step[1]` apart at `to`.
         ///
         /// # Safety
-        /// The CPU has the features; all those elements are readable at `from` and writable at `to`.
+        /// The CPU has the features; all those elements are readable at `from` and writable at `to`. With `spill` a whole
+        /// vector is writable in every row of `to`, and what a row spills into the next is written again or zero.
+        #[inline(never)]
         $(#[$features])?
-        unsafe fn copy_rows(from: *const f32, to: *mut f32, count: usize, rows: usize, step: [usize; 2]) {
-            // SAFETY: every element touched is below `count` in its row.
+        unsafe fn copy_rows(from: *const f32, to: *mut f32, count: usize, rows: usize, step: [usize; 2], spill: bool) {
+            // SAFETY: every element touched is below `count` in its row, or may be spilt to.
             unsafe {
                 if count < LANES {
                     let lanes = tail(count);
                     for row in 0..if count == 0 { 0 } else { rows } {
-                        store_tail(to.add(row * step[1]), lanes, load_tail(from.add(row * step[0]), lanes));
+                        let (to, pixels) = (to.add(row * step[1]), load_tail(from.add(row * step[0]), lanes));
+                        if spill { store(to, pixels) } else { store_tail(to, lanes, pixels) }
                     }
                 } else if count <= 2 * LANES {
                     let last = count - LANES;
@@ -129,7 +153,8 @@ macro_rules! window_copy {
         ///
         /// # Safety
         /// The CPU has the features; `counts` elements are writable in every row of `to`, and the pixels that become them are
-        /// readable at `from`.
+        /// readable at `from`; `spill` as for `copy_rows`.
+        #[inline(never)]
         $(#[$features])?
         unsafe fn split_rows(
             from: *const f32,
@@ -137,36 +162,57 @@ macro_rules! window_copy {
             counts: [usize; 2],
             rows: usize,
             step: [usize; 2],
+            spill: bool,
         ) {
             let pairs = counts[0].min(counts[1]);
-            // Of a row shorter than a vector of pairs: its first and second vector of pixels.
-            let (low, high) = ((2 * pairs).min(LANES), (2 * pairs).saturating_sub(LANES).min(LANES));
-            let (low_lanes, high_lanes, pair_lanes) = (tail(low), tail(high), tail(pairs.min(LANES)));
-            for row in 0..rows {
+            let row = |row: usize| {
                 let from = from.wrapping_add(row * step[0]);
-                let (even, odd) = (even.wrapping_add(row * step[1]), odd.wrapping_add(row * step[1]));
-                // SAFETY: pairs below `pairs` exist on both sides; the last vector of pairs ends with the last pair.
-                unsafe {
-                    if pairs >= LANES {
-                        let last = pairs - LANES;
-                        for at in (0..last).step_by(LANES).chain([last]) {
-                            let (first, second) =
-                                deinterleave(load(from.add(2 * at)), load(from.add(2 * at + LANES)));
+                (from, even.wrapping_add(row * step[1]), odd.wrapping_add(row * step[1]))
+            };
+            // SAFETY: pairs below `pairs` exist on both sides, the last vector of pairs ends with the last pair; the rest is
+            // below `counts`, or may be spilt to.
+            unsafe {
+                if pairs >= LANES {
+                    let last = pairs - LANES;
+                    for (from, even, odd) in (0..rows).map(row) {
+                        let mut at = 0;
+                        loop {
+                            let (low, high) = (load(from.add(2 * at)), load(from.add(2 * at + LANES)));
+                            let (first, second) = deinterleave(low, high);
                             store(even.add(at), first);
                             store(odd.add(at), second);
+                            if at == last {
+                                break;
+                            }
+                            at = (at + LANES).min(last);
                         }
-                    } else if pairs > 0 {
-                        let high = if high > 0 { load_tail(from.add(LANES), high_lanes) } else { splat(0.0) };
-                        let (first, second) = deinterleave(load_tail(from, low_lanes), high);
-                        store_tail(even, pair_lanes, first);
-                        store_tail(odd, pair_lanes, second);
                     }
-                    // At most one side has one more, unless padding is wider than the row.
-                    for at in pairs..counts[0] {
-                        even.add(at).write(*from.add(2 * at));
+                } else if pairs > 0 {
+                    let [low_lanes, pair_lanes] = [(2 * pairs).min(LANES), pairs].map(|lanes| tail(lanes));
+                    let more = (2 * pairs).saturating_sub(LANES);
+                    let high_lanes = tail(more);
+                    for (from, even, odd) in (0..rows).map(row) {
+                        let low = load_tail(from, low_lanes);
+                        let high = if more > 0 { load_tail(from.add(LANES), high_lanes) } else { splat(0.0) };
+                        let (first, second) = deinterleave(low, high);
+                        if spill {
+                            store(even, first);
+                            store(odd, second);
+                        } else {
+                            store_tail(even, pair_lanes, first);
+                            store_tail(odd, pair_lanes, second);
+                        }
                     }
-                    for at in pairs..counts[1] {
-                        odd.add(at).write(*from.add(2 * at + 1));
+                }
+                // At most one side has one more, unless padding is wider than the row.
+                if counts[0] != counts[1] {
+                    for (from, even, odd) in (0..rows).map(row) {
+                        for at in pairs..counts[0] {
+                            even.add(at).write(*from.add(2 * at));
+                        }
+                        for at in pairs..counts[1] {
+                            odd.add(at).write(*from.add(2 * at + 1));
+                        }
                     }
                 }
             }

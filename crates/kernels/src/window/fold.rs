@@ -24,12 +24,10 @@ macro_rules! window_fold {
                 let channels = window.unit_channels(unit);
                 for first in (0..height).step_by(window.band) {
                     let rows = window.band.min(height - first);
-                    for (channel, copy) in channels.clone().zip(scratch.chunks_exact_mut(window.copy_len)) {
-                        // SAFETY: the input has `stride` elements per channel, at least its pixels.
-                        unsafe {
-                            let plane = call.x.as_ptr().add(channel * window.input.stride);
-                            copy_band(window, plane, copy.as_mut_ptr(), first, rows);
-                        }
+                    // SAFETY: the input has `stride` elements per channel, at least its pixels; there is room for `together` copies.
+                    unsafe {
+                        let plane = call.x.as_ptr().add(channels.start * window.input.stride);
+                        copy_band(window, plane, scratch.as_mut_ptr(), channels.len(), first, rows);
                     }
                     for (channel, copy) in channels.clone().zip(scratch.chunks_exact(window.copy_len)) {
                         let start = channel * window.output.stride;
@@ -104,6 +102,9 @@ macro_rules! window_fold {
         unsafe fn tile<const FOLD: u8, const R: usize>(window: &Window, plane: &Plane<'_>, first: usize, local: usize) {
             let (width, pitch) = (window.output.width, window.pitch);
             let lanes = tail(width.min(LANES));
+            // A short row is written as a whole vector: what it spills is written again by the next row, or means nothing behind the
+            // plane. Only where another plane would follow it stops at its end.
+            let masked = width < LANES && (first + local + R - 1) * width + LANES > window.output.stride;
             for start in (0..width).step_by(LANES) {
                 // The last vector of a row ends with the row and computes some pixels a second time.
                 let column = start.min(width.saturating_sub(LANES));
@@ -129,11 +130,12 @@ macro_rules! window_fold {
                 }
                 // Each step asks once for all rows.
                 let at = (first + local) * width + column;
-                // SAFETY: output pixel `at + row * width` exists, and with it the rest of a vector, or `lanes` of a short row.
+                // SAFETY: output pixel `at + row * width` exists, and with it the rest of a vector below `stride`, or `lanes` of a
+                // short row; there is a vector more of scales than pixels.
                 unsafe {
                     let get = |from: *const f32, row: usize| {
                         let from = from.add(at + row * width);
-                        if width < LANES { load_tail(from, lanes) } else { load(from) }
+                        if masked { load_tail(from, lanes) } else { load(from) }
                     };
                     if FOLD == SUM {
                         for (row, sum) in sums.iter_mut().enumerate() {
@@ -152,7 +154,7 @@ macro_rules! window_fold {
                     }
                     for (row, sum) in sums.into_iter().enumerate() {
                         let to = plane.y.add(at + row * width);
-                        if width < LANES { store_tail(to, lanes, sum) } else { store(to, sum) }
+                        if masked { store_tail(to, lanes, sum) } else { store(to, sum) }
                     }
                 }
             }

@@ -65,7 +65,7 @@ pub(crate) struct Parameters {
     pub weights: Vec<f32>,
     /// `WEIGHTED`: one per channel.
     pub bias: Vec<f32>,
-    /// `SUM`: one per output pixel.
+    /// `SUM`: one per output pixel, and a vector more of anything.
     pub scales: Vec<f32>,
     /// Applied last.
     pub activation: Activation,
@@ -93,7 +93,7 @@ pub(crate) unsafe fn run<const FOLD: u8>(
     let residual_len = call.residual.map_or(usize::MAX, <[f32]>::len);
     assert!(residual_len >= window.output.len(), "residual of {residual_len} elements is too short");
     assert!(scratch.len() >= window.scratch_len(), "scratch of {} elements is too short", scratch.len());
-    let (weights, scales) = (channels * window.order.len(), window.output.pixels());
+    let (weights, scales) = (channels * window.order.len(), window.output.pixels() + window.isa.lanes());
     match FOLD {
         WEIGHTED => assert!(parameters.weights.len() == weights && parameters.bias.len() == channels),
         SUM => assert!(parameters.scales.len() == scales),

@@ -93,7 +93,8 @@ impl Window {
         let span = (kh - 1) * dh;
         let size = |band: usize| {
             let rows = ((band - 1) * stride[0] + span + 1).div_ceil(stride[0]);
-            let phase_len = rows.checked_mul(pitch)?;
+            // A vector behind every phase, for what its last row spills.
+            let phase_len = rows.checked_mul(pitch)?.checked_add(lanes)?;
             let phases = phase_len.checked_mul(stride[0])?.checked_mul(stride[1])?;
             let copy_len = phases.checked_add(origin + reach + out_width.max(lanes))?.next_multiple_of(LINE);
             (copy_len <= i32::MAX as usize).then_some((phase_len, copy_len))
@@ -200,7 +201,7 @@ mod tests {
         // column 0 is padding: phase 0 holds padding and pixels 1, 3, 5, 7, phase 1 pixels 0, 2, 4, 6
         assert_eq!((window.pitch, &window.columns[..]), (8, &[[1, 5], [0, 4]][..]));
         let rows = window.phase_len;
-        assert_eq!(rows, 5 * 8);
+        assert_eq!(rows, 5 * 8 + 8);
         let run = |offset, count| Run { offset, count };
         let expected = [run(0, 2), run(2 * rows, 1), run(rows, 2), run(3 * rows, 1), run(1, 2), run(2 * rows + 1, 1)];
         assert_eq!(window.runs, expected);
