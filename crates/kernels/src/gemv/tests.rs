@@ -210,10 +210,13 @@ fn a_layer_at_90_percent_zeros_takes_six_bytes_a_non_zero_and_three_with_bytes()
     let positions: Vec<u32> = (0..300 * 784).filter(|_| rng.random_bool(0.1)).collect();
     let case = Case::of(300, 784, positions, 8);
     for kernel in kernels() {
-        for (bytes, most) in [(false, 6.3), (true, 3.3)] {
+        for (bytes, most) in [(false, 6.0), (true, 3.0)] {
             let layer = case.sparse(kernel, bytes);
-            let found = layer.weight_bytes() as f64 / layer.nnz() as f64;
-            assert!(found < most, "{}: {found:.2} bytes a non-zero", layer.kernel_name());
+            let by_row = 300usize.next_multiple_of(kernel.lanes) * 12;
+            let by_group = 300usize.div_ceil(kernel.lanes) * size_of::<slices::Segment>();
+            let found = (layer.weight_bytes() - by_row - by_group) as f64 / layer.nnz() as f64;
+            let with_idle_lanes = most * 1.05;
+            assert!(found < with_idle_lanes, "{}: {found:.2} bytes a non-zero", layer.kernel_name());
         }
     }
     check_sparse(&case, 9, Activation::Relu);
