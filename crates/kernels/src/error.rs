@@ -1,4 +1,4 @@
-//! Why a layer cannot be prepared for the sparse kernels.
+//! Why a layer cannot be prepared for the kernels, or layers not be joined to a region.
 
 use crate::Map;
 
@@ -86,5 +86,33 @@ pub enum KernelError {
         expected: usize,
         /// Scales found.
         found: usize,
+    },
+    /// What a step of a region reads does not lie as its layer expects.
+    #[error("step `{step}` expects {what} {expected:?}, found {found:?}")]
+    MapsDiffer {
+        /// Name of the step.
+        step: String,
+        /// `input`, `residual` or `part`.
+        what: &'static str,
+        /// Map of the layer.
+        expected: Map,
+        /// Map of the value.
+        found: Map,
+    },
+    /// A value cannot be a part of a concatenation.
+    #[error("value {value} cannot be a part of `{step}`: {why}")]
+    Concat {
+        /// Name of the concatenation.
+        step: String,
+        /// Number of the value.
+        value: usize,
+        /// The rule it breaks.
+        why: &'static str,
+    },
+    /// A value of another region, or planes that overlap.
+    #[error("{what} does not describe a value of this region")]
+    Value {
+        /// Which argument.
+        what: &'static str,
     },
 }

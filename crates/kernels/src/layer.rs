@@ -31,6 +31,12 @@ pub trait Layer: Debug + Send + Sync {
         0
     }
 
+    /// Whether input and output may be the same memory: both maps are then equal, and a unit reads only what it writes itself.
+    /// Such a layer also runs with an empty `call.x` and finds its input in `call.y`.
+    fn in_place(&self) -> bool {
+        false
+    }
+
     /// Computes the units `units`; never allocates.
     ///
     /// # Safety
@@ -66,7 +72,7 @@ pub trait Layer: Debug + Send + Sync {
 /// What one run of a layer reads and writes.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
-    /// Input, as [`Layer::input`] says.
+    /// Input, as [`Layer::input`] says; empty where it lies in `y`, see [`Layer::in_place`].
     pub x: &'a [f32],
     /// Output, as [`Layer::output`] says.
     pub y: Shared<'a>,
@@ -91,6 +97,15 @@ impl<'a> Shared<'a> {
     /// Borrows `slice` for all threads together.
     pub fn new(slice: &'a mut [f32]) -> Self {
         Self { start: slice.as_mut_ptr(), len: slice.len(), borrowed: PhantomData }
+    }
+
+    /// Shares `len` elements from `start` on, which several threads may do with the same elements.
+    ///
+    /// # Safety
+    /// For as long as `'a`, the elements are initialised and may be read and written by whoever keeps the contract of
+    /// [`Shared::slice_mut`]; no reference to them is used meanwhile.
+    pub unsafe fn from_raw(start: *mut f32, len: usize) -> Self {
+        Self { start, len, borrowed: PhantomData }
     }
 
     /// Number of elements.

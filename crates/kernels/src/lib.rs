@@ -42,7 +42,9 @@ pub mod planes;
 pub mod pool;
 #[cfg(feature = "product")]
 pub mod product;
+pub mod region;
 pub mod spmm;
+pub mod team;
 
 mod activation;
 mod error;

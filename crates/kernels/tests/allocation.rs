@@ -3,11 +3,15 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::ops::Range;
+use std::sync::Arc;
 
 use sentei_kernels::conv::{ConvGeometry, SparseConv};
 use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
 use sentei_kernels::packed::{ByteBudget, Encoding, Packed, PackedError, Values};
-use sentei_kernels::{Activation, Isa};
+use sentei_kernels::region::RegionBuilder;
+use sentei_kernels::team::Team;
+use sentei_kernels::{Activation, Call, Isa, Layer, Map};
 
 struct Counting;
 
@@ -67,6 +71,57 @@ fn running_a_layer_allocates_nothing() {
         let (x, mut y) = (vec![1.0; batch * 33], vec![0.0; batch * 19]);
         assert_eq!(allocated_by(|| layer.run(&x, &mut y, Activation::Relu)), 0, "sparse, batch {batch}");
         assert_eq!(allocated_by(|| dense.run(&x, &mut y, Activation::Relu)), 0, "dense, batch {batch}");
+    }
+}
+
+/// Copies its input, plane by plane.
+#[derive(Debug)]
+struct Copies(Map);
+
+impl Layer for Copies {
+    fn input(&self) -> Map {
+        self.0
+    }
+
+    fn output(&self) -> Map {
+        self.0
+    }
+
+    fn units(&self) -> usize {
+        self.0.channels
+    }
+
+    unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, _: &mut [f32]) {
+        let elements = units.start * self.0.stride..units.end * self.0.stride;
+        // SAFETY: these planes are of these units alone.
+        unsafe { call.y.slice_mut(elements.clone()) }.copy_from_slice(&call.x[elements]);
+    }
+
+    fn macs(&self) -> u64 {
+        1 << 20
+    }
+
+    fn kernel(&self) -> String {
+        "copy".into()
+    }
+}
+
+#[test]
+fn running_a_region_allocates_nothing() {
+    let map = Map::aligned(4, 7, 7);
+    for threads in [1, 2] {
+        let mut builder = RegionBuilder::new();
+        let x = builder.input(map).expect("valid map");
+        let a = builder.push(Arc::new(Copies(map)), x, None, "a").expect("maps agree");
+        let b = builder.push(Arc::new(Copies(map)), a, Some(x), "b").expect("maps agree");
+        builder.output(b).expect("own value");
+        let mut region = builder.build(threads).expect("valid region");
+        let team = Team::new(threads, false).expect("two threads");
+        let (x, mut y) = (vec![1.0; 4 * 49], vec![0.0; 4 * 49]);
+        for _ in 0..3 {
+            assert_eq!(allocated_by(|| region.run(&[&x], &mut [&mut y], &team)), 0, "{threads} threads");
+        }
+        assert_eq!(x, y);
     }
 }
 
