@@ -4,6 +4,7 @@
 //! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
 //! weights: [`conv::SparseConv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
 //! sparse network keeps dense or that have no weights: [`depthwise`], [`pool`], [`elementwise`].
+//! Layers (all that is [`Layer`]) join to a [`region::Region`], which runs them on one arena with a [`team::Team`] of threads.
 //! With the feature `product`, which only training turns on, also dense matrix products (`product::product`).
 //!
 //! ```
@@ -26,12 +27,13 @@
 //! ```
 //!
 //! **Invariants**
-//! - No tensors, graphs, models, files or threads; no dependency on another room.
-//! - `run` never allocates and gives the same bits however the caller cuts the pixels or the batch.
+//! - No tensors, graphs, models or files; no threads but those of a [`team`]; no dependency on another room.
+//! - `run` never allocates and gives the same bits however the caller cuts the pixels or the batch, and for every team.
 //! - A packed tensor that passed [`packed::Packed::validate`] decodes without panic, inside the byte budget.
 //! - Hostile bytes meet `packed` only; kernels get weights that were checked there. `unsafe` stands only in the
 //!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share, the safe wrapper of each table,
-//!   and the one call each behind `product` and [`keep_freed_memory`].
+//!   the one call each behind `product` and [`keep_freed_memory`], the hand-over of a job to a [`team`], and one file of
+//!   [`region`] that says why its arena may be shared.
 
 pub mod conv;
 pub mod depthwise;

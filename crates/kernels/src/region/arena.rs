@@ -53,7 +53,7 @@ pub(super) fn place(blocks: &[Block]) -> (Vec<usize>, usize) {
 pub(super) fn assert_apart(blocks: &[Block], starts: &[usize], arena: usize) {
     for (index, block) in blocks.iter().enumerate() {
         let end = starts[index] + block.len;
-        assert!(end <= arena && starts[index] % LINE == 0, "block {index} ends at {end} of {arena}");
+        assert!(end <= arena && starts[index].is_multiple_of(LINE), "block {index} ends at {end} of {arena}");
         for (other, start) in starts.iter().enumerate().skip(index + 1) {
             let apart = end <= *start || start + blocks[other].len <= starts[index];
             assert!(apart || !block.meets(&blocks[other]), "blocks {index} and {other} overlap");

@@ -206,7 +206,7 @@ fn blocks(slots: &[Slot], steps: &[Step], stages: &[usize], inputs: &[usize], ou
     let mut blocks = vec![None::<Block>; count];
     let mut used = |value: usize, stage: usize| {
         let slot = &slots[value];
-        let block = blocks[slot.storage].get_or_insert_with(|| Block { len: 0, live: stage..=stage });
+        let block = blocks[slot.storage].get_or_insert(Block { len: 0, live: stage..=stage });
         block.live = stage.min(*block.live.start())..=stage.max(*block.live.end());
         block.len = block.len.max(slot.start + slot.map.len());
     };

@@ -129,7 +129,7 @@ fn tight_len(builder: &RegionBuilder, value: usize) -> usize {
 fn random_builder(rng: &mut ChaCha8Rng) -> RegionBuilder {
     let mut builder = RegionBuilder::new();
     let sizes = [(1, 1), (4, 4), (3, 5), (7, 7), (8, 8)];
-    let mut map = |rng: &mut ChaCha8Rng| {
+    let map = |rng: &mut ChaCha8Rng| {
         let (height, width) = *sizes.choose(rng).expect("not empty");
         let channels = rng.random_range(1..9);
         if rng.random_bool(0.3) { Map::tight(channels, height, width) } else { Map::aligned(channels, height, width) }
@@ -347,7 +347,7 @@ fn shared_memory_can_be_named_by_pointer() {
     // SAFETY: `memory` is used through `shared` only while it lives.
     let shared = unsafe { Shared::from_raw(memory.as_mut_ptr(), 2) };
     // SAFETY: nothing else uses the element.
-    unsafe { shared.slice_mut(1..2) }
-    [0] = 5.0;
+    let last = unsafe { shared.slice_mut(1..2) };
+    last[0] = 5.0;
     assert_eq!(memory, [1.0, 5.0]);
 }
