@@ -178,7 +178,7 @@ fn random_builder(rng: &mut ChaCha8Rng) -> RegionBuilder {
 
 #[test]
 fn random_regions_give_the_bits_of_their_layers_run_one_by_one_for_every_number_of_threads() {
-    let cases = if cfg!(miri) { 3 } else { 300 };
+    let cases = if cfg!(miri) { 5 } else { 300 };
     let teams: Vec<Team> = [1, 2, 3, 5].map(|threads| Team::new(threads, false).expect("a few threads")).into();
     let (mut in_place, mut saved) = (0, 0);
     for seed in 0..cases {
@@ -191,7 +191,8 @@ fn random_regions_give_the_bits_of_their_layers_run_one_by_one_for_every_number_
             .collect();
         let expected = one_by_one(&builder, &inputs);
         let all: usize = builder.values.iter().map(|value| value.map.len().next_multiple_of(LINE)).sum();
-        for team in &teams {
+        // on a busy machine every wait of several threads may cost a time slice
+        for team in teams.iter().filter(|team| team.threads() == 1 || seed < 40) {
             let mut region = builder.clone().build(team.threads()).expect("has steps and outputs");
             in_place += (0..region.steps().len()).filter(|step| region.is_in_place(*step)).count();
             saved += usize::from(region.arena_bytes() < all * 4);

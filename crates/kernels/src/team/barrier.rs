@@ -9,8 +9,9 @@ const BROKEN: u64 = 1 << 63;
 
 /// The threads of a layer rarely differ by more than this; longer waits mean that one lost its core to another process.
 const SPIN: Duration = Duration::from_micros(100);
-/// A core that is shared with such a process is offered to it before the thread sleeps.
-const YIELDS: u32 = 100;
+/// Where more threads than cores wait for each other, giving way once or twice is enough and cheaper than sleep. More often is
+/// harmful: beside other processes every time costs their whole time slice, while a thread woken from sleep soon has its turn.
+const YIELDS: u32 = 2;
 
 /// What a thread panics with that waited for one that panicked; never shown to the caller of a team.
 pub(super) struct Broken;

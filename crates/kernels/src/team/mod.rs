@@ -28,7 +28,7 @@ use counter::{Counter, Patience};
 /// thread (tens of microseconds), and a camera at 50 images per second costs 1 % of a core.
 const IDLE_SPIN: Duration = Duration::from_micros(200);
 /// Then the core is offered to others this often before the worker sleeps.
-const IDLE_YIELDS: u32 = 10;
+const IDLE_YIELDS: u32 = 1;
 
 /// Threads that run jobs together. With one thread it is the caller alone: nothing is started, locked or waited for.
 pub struct Team {

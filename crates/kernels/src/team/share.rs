@@ -43,7 +43,8 @@ mod tests {
         assert_eq!(balance([1, 1, 10], 2), [0..2, 2..3]);
         assert_eq!(balance([3; 5], 3), [0..2, 2..3, 3..5]);
         assert_eq!(balance([7], 3), [0..0, 0..1, 1..1]);
-        assert_eq!(balance([0, 0, 0], 1), [0..3]);
+        assert_eq!(balance([0, 0, 0], 2), [0..0, 0..3]);
+        assert_eq!(balance([1, 2], 1), vec![Range { start: 0, end: 2 }]);
         assert_eq!(balance([u64::MAX; 4], 2), [0..2, 2..4]);
         assert_eq!(balance([], 2), [0..0, 0..0]);
     }
