@@ -10,6 +10,7 @@ use sentei_runtime::{KernelChoice, LoadOptions, noise_inputs};
 use crate::exit::usage;
 use crate::files;
 use crate::measure::{self, EngineName, Plan, Subject};
+use crate::npy;
 use crate::output::Output;
 
 /// Measures models in interleaved rounds; the first one is what the others are compared with.
@@ -57,6 +58,9 @@ pub struct Args {
     /// Where to write the raw samples as JSON
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write the model's noise input and its output as input0.npy, output0.npy, ... to this existing folder
+    #[arg(long, value_name = "FOLDER")]
+    save_tensors: Option<PathBuf>,
     /// Measure the memory of this one model and print it as JSON (what `bench` starts itself for)
     #[arg(long, hide = true, value_name = "MODEL")]
     memory_of: Option<PathBuf>,
@@ -81,6 +85,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     if let Some(path) = &args.output {
         files::check_writable(path)?;
+    }
+    if args.save_tensors.is_some() && args.models.len() != 1 {
+        return usage("--save-tensors takes one model: the tensors of several would share their names");
+    }
+    if let Some(folder) = args.save_tensors.as_ref().filter(|folder| !folder.is_dir()) {
+        return usage(format!("--save-tensors: {} is no folder", folder.display()));
     }
     let subjects: Vec<Subject> =
         args.models.iter().map(|path| Subject { name: path.display().to_string(), path: path.clone() }).collect();
@@ -113,6 +123,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     for warning in bench.warnings() {
         out.note(format!("warning: {warning}"));
+    }
+    if let (Some(folder), [session]) = (&args.save_tensors, &mut sessions[..]) {
+        let inputs = noise_inputs(&**session, 1);
+        npy::save(folder, "input", &inputs)?;
+        npy::save(folder, "output", &session.run(&inputs)?)?;
     }
     let json = bench.to_json();
     if let Some(path) = &args.output {

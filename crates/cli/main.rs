@@ -5,6 +5,7 @@ mod exit;
 mod files;
 mod lineage;
 mod measure;
+mod npy;
 mod output;
 mod preprocessing;
 

@@ -5,6 +5,7 @@ mod cli;
 mod conformance;
 mod layering;
 mod packed;
+mod peers;
 mod pipeline;
 mod support;
 mod sweep;
