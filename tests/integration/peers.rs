@@ -29,7 +29,7 @@ fn tool(folder: &Path) -> Option<Command> {
     }
     let mut command = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/bench-peers"));
     command.arg(folder).args(["--json", "--seconds", "0.02", "--rounds", "2"]);
-    command.arg("--sentei").arg(assert_cmd::cargo::cargo_bin("sentei"));
+    command.args(["--sentei", env!("CARGO_BIN_EXE_sentei")]);
     Some(command)
 }
 
