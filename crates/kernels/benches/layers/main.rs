@@ -1,7 +1,7 @@
 //! Single layers of the benchmark networks: GFLOP/s of non-zeros, and the share of this core's multiply-add peak.
 //!
 //! `cargo bench -p sentei-kernels --bench layers -- [WORD ...]` keeps the lines that contain every word: `resnet50`, `k3`,
-//! `90`, `avx2`. All of it takes about half a minute. One thread, best of as many runs as fit the time of a case: on a
+//! `90`, `avx2`. All of it takes about 50 seconds. One thread, best of as many runs as fit the time of a case: on a
 //! busy machine the best is the figure that repeats.
 
 mod peak;
@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sentei_kernels::conv::{ConvGeometry, SparseConv};
+use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
 use sentei_kernels::gemv::{GEMV_F32, SparseLinear};
-use sentei_kernels::{Activation, Isa, spmm::SPMM_F32};
+use sentei_kernels::planes::Values;
+use sentei_kernels::{Activation, Isa, LINE, Layer, Map};
 
-const TIME_PER_CASE: Duration = Duration::from_millis(100);
+const TIME_PER_CASE: Duration = Duration::from_millis(80);
 const LEAST_RUNS: usize = 3;
 /// Zeros in per cent of layers that networks are pruned in.
 const PRUNED: &[u32] = &[95, 90, 80, 0];
@@ -86,36 +87,60 @@ fn cases() -> Vec<Case> {
     all
 }
 
-/// Every kernel of this build that can take the layer and runs here: the one place that knows how layers are prepared.
+/// Every way to run the layer here: the one place that knows how layers are prepared.
 fn prepare(shape: &Shape, nonzeros: &[(u32, f32)]) -> Vec<Prepared> {
-    let isa_of = |kernel: &str| {
-        let found = Isa::COMPILED.iter().find(|isa| kernel.ends_with(isa.name()));
-        *found.expect("kernels are named after their instruction set")
-    };
-    let items = || nonzeros.iter().copied();
     match shape {
         Shape::Conv(geometry) => {
-            let here = SPMM_F32.iter().filter(|kernel| (kernel.runs_here)());
-            let ready = here.map(|kernel| {
-                let conv = SparseConv::prepare_for(kernel, geometry.clone(), items(), None).expect("valid layer");
-                let x = vec![0.5; geometry.in_len()];
-                let (mut y, mut scratch) = (vec![0.0; geometry.out_len()], vec![0.0; conv.scratch_len()]);
-                let (isa, kernel, macs) = (isa_of(kernel.name), kernel.name.to_string(), conv.macs());
-                let run = Box::new(move || conv.run(&x, &mut y, None, Activation::Relu, &mut scratch));
-                Prepared { isa, kernel, macs, run }
+            let positions: Vec<u32> = nonzeros.iter().map(|(position, _)| *position).collect();
+            let values = Values::F32(nonzeros.iter().map(|(_, value)| *value).collect());
+            let dense = positions.len() == shape.weights();
+            let input = Map::aligned(geometry.in_channels, geometry.in_height, geometry.in_width);
+            let output = Map::aligned(geometry.out_channels, geometry.out_height(), geometry.out_width());
+            // outputs that share their entries pay where no weight is missing
+            let groups: &[usize] = if dense && geometry.groups == 1 { &[4, 8] } else { &[1] };
+            let ways = Isa::COMPILED.iter().filter(|isa| isa.runs_here());
+            let ways = ways.flat_map(|isa| groups.iter().map(|group| (*isa, *group)));
+            let ready = ways.map(|(isa, group)| {
+                let choice = ConvChoice::guess(isa, geometry, input, positions.len(), group);
+                let positions = (!dense).then_some(&positions[..]);
+                let weights = ConvWeights { positions, values: &values, scales: None, bias: None };
+                let conv = Conv::prepare(isa, geometry, input, output, weights, Activation::Relu, choice);
+                ready(isa, conv.expect("valid layer"))
             });
             ready.collect()
         }
         Shape::Linear { inputs, outputs } => {
             let here = GEMV_F32.iter().filter(|kernel| (kernel.runs_here)());
             let ready = here.map(|kernel| {
-                let layer = SparseLinear::prepare_for(kernel, *outputs, *inputs, items(), None).expect("valid layer");
+                let items = nonzeros.iter().copied();
+                let layer = SparseLinear::prepare_for(kernel, *outputs, *inputs, items, None).expect("valid layer");
                 let (x, mut y) = (vec![0.5; *inputs], vec![0.0; *outputs]);
-                let (isa, kernel, macs) = (isa_of(kernel.name), kernel.name.to_string(), layer.nnz() as u64);
-                Prepared { isa, kernel, macs, run: Box::new(move || layer.run(&x, &mut y, Activation::Relu)) }
+                let isa = Isa::COMPILED.iter().find(|isa| kernel.name.ends_with(isa.name()));
+                Prepared {
+                    isa: *isa.expect("kernels are named after their instruction set"),
+                    kernel: kernel.name.to_string(),
+                    macs: layer.nnz() as u64,
+                    run: Box::new(move || layer.run(&x, &mut y, Activation::Relu)),
+                }
             });
             ready.collect()
         }
+    }
+}
+
+/// A layer with memory to run on, whose maps start on cache lines as in a region.
+fn ready(isa: Isa, layer: impl Layer + 'static) -> Prepared {
+    let x = vec![0.5; layer.input().len() + LINE];
+    let mut y = vec![0.0; layer.output().len() + LINE];
+    let mut scratch = vec![0.0; layer.scratch_len()];
+    let start_of = |memory: &[f32]| memory.as_ptr().align_offset(LINE * size_of::<f32>());
+    let (x_start, y_start) = (start_of(&x), start_of(&y));
+    let (kernel, macs) = (layer.kernel(), layer.macs());
+    Prepared {
+        isa,
+        kernel,
+        macs,
+        run: Box::new(move || layer.run(&x[x_start..], &mut y[y_start..], None, &mut scratch)),
     }
 }
 
