@@ -6,6 +6,7 @@ use sentei_report::record;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RuntimeError;
+use crate::plan::Plan;
 
 /// An inference engine that this build contains.
 pub trait Engine {
@@ -65,12 +66,17 @@ pub struct LoadOptions {
     pub kernel_choice: KernelChoice,
     /// Most time that [`KernelChoice::Measure`] may spend on timing, all layers together.
     pub choice_budget: Duration,
+    /// Ties every thread to a core of its own.
+    pub pin: bool,
+    /// Decisions of an earlier load of the same file, which [`KernelChoice::Measure`] follows where they fit; those that do not are
+    /// measured, and a note in [`Facts::notes`] says so.
+    pub plan: Option<Plan>,
     /// ONNX Runtime library to use instead of searching for one.
     pub library: Option<std::path::PathBuf>,
 }
 
 impl Default for LoadOptions {
-    /// One thread, batch 1, on the CPU, 1 GiB, one minute, kernels measured for at most 300 ms.
+    /// One thread, batch 1, on the CPU, 1 GiB, one minute, kernels measured for at most 1.5 s.
     fn default() -> Self {
         Self {
             threads: 1,
@@ -79,7 +85,9 @@ impl Default for LoadOptions {
             batch: 1,
             provider: "cpu".into(),
             kernel_choice: KernelChoice::Measure,
-            choice_budget: Duration::from_millis(300),
+            choice_budget: Duration::from_millis(1500),
+            pin: false,
+            plan: None,
             library: None,
         }
     }
@@ -151,12 +159,14 @@ pub fn noise_inputs(session: &dyn Session, seed: u64) -> Vec<HostTensor> {
 pub struct Facts {
     /// Engine, version, provider and threads that really run.
     pub engine: record::Engine,
-    /// One entry per layer that was packed in the file, in the order they run.
+    /// One entry per layer that was packed in the file or runs in a region, in the order they run.
     pub kernels: Vec<LayerKernel>,
     /// Bytes of weights the plan keeps, packed and dense; `None` if the engine does not tell.
     pub weight_bytes: Option<u64>,
     /// Largest sum of live activations during a run, with the scratch of the kernels; `None` if the engine does not tell.
     pub arena_bytes: Option<u64>,
+    /// The decisions behind [`Facts::kernels`], for [`LoadOptions::plan`] of the next load; `None` if there were none.
+    pub plan: Option<Plan>,
     /// What a user should know about how this file runs, one sentence each; mostly empty.
     pub notes: Vec<String>,
 }

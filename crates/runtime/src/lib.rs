@@ -35,13 +35,19 @@ pub mod tract;
 
 mod engine;
 mod error;
+mod plan;
+#[cfg(feature = "tract")]
+mod region;
 #[cfg(any(feature = "tract", feature = "ort"))]
 mod screen;
+#[cfg(all(test, feature = "tract"))]
+mod testing;
 
 pub use engine::{
     Engine, Facts, HostTensor, KernelChoice, LayerKernel, LoadOptions, NodeTime, Session, TensorFact, noise_inputs,
 };
 pub use error::RuntimeError;
+pub use plan::{Choice, KERNEL_VERSION, Machine, Plan, Planned, Tile};
 #[cfg(any(feature = "tract", feature = "ort"))]
 pub use screen::metadata;
 

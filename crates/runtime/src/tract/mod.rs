@@ -1,18 +1,21 @@
 //! The tract engine: pure Rust, always there, runs packed layers sparse.
 //!
-//! Loading is a row of stages: screen the bytes, lift the packed weights out of the graph, let tract type it, replace each
-//! layer around a lifted weight by one sparse operator (or make its dense weight, where that is faster), let tract optimise
-//! the rest. Threads: tract and the sparse kernels run on one, whatever is asked for, and the facts say so.
+//! Loading is a row of stages: screen the bytes, lift the packed weights out of the graph, let tract type it, replace every run
+//! of layers that our kernels can take by one operator (a region), let tract optimise the rest. Threads: regions use as many
+//! as are asked for, tract's own operators one; the facts say what runs.
 
-mod choose;
+mod constant;
+mod find;
 mod op;
-mod pattern;
+mod place;
 mod proto;
+mod step;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use sentei_kernels::packed::Packed;
 use sentei_report::record;
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::{Framework, InferenceModelExt, onnx};
@@ -21,12 +24,11 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::matmul::optimized::{MatMulOperand, OptMatMul, ProtoFusedSpec};
 use tract_onnx::tract_core::plan;
 
-use crate::engine::{Engine, Facts, HostTensor, LayerKernel, LoadOptions, NodeTime, Session, TensorFact, check_inputs};
+use crate::engine::{Engine, Facts, HostTensor, LoadOptions, NodeTime, Session, TensorFact, check_inputs};
 use crate::error::{Deadline, RuntimeError};
 use crate::screen::screen;
-use choose::{Chooser, SparseOp};
-use op::{ConvOp, LinearOp, Scratch};
-use proto::PackedWeight;
+use op::RegionOp;
+use place::{Placed, place};
 
 const NAME: &str = "tract";
 /// Version of the tract crates, which the workspace pins.
@@ -34,7 +36,7 @@ pub const VERSION: &str = "0.23.9";
 
 /// Note of a file whose weights tract decodes by itself.
 const PACKED_INLINE: &str =
-    "packed inline: decoded while loading and run dense; compile with --packing functions for the sparse kernels";
+    "packed inline: decoded to dense weights while loading; compile with --packing functions to save that time and memory";
 
 /// The tract engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -81,36 +83,53 @@ impl TractSession {
         let screened = screen(bytes, options.byte_budget)?;
         deadline.check("checking the file")?;
         let notes = screened.packed_inline.then(|| PACKED_INLINE.to_owned()).into_iter().collect();
-        let mut proto: ModelProto = onnx().proto_model_for_read(&mut &*bytes).map_err(refused)?;
-        let weights = proto::lift(&mut proto, screened.packed, options.batch)?;
+        let proto: ModelProto = onnx().proto_model_for_read(&mut &*bytes).map_err(refused)?;
+        Self::from_proto(proto, screened.packed, notes, options, &deadline)
+    }
+
+    /// * `packed`: the screened chunks of packed weights, by the name of their value.
+    fn from_proto(
+        mut proto: ModelProto,
+        packed: HashMap<String, Packed>,
+        mut notes: Vec<String>,
+        options: &LoadOptions,
+        deadline: &Deadline,
+    ) -> Result<Self, RuntimeError> {
+        let weights = proto::lift(&mut proto, packed, options.batch)?;
         let model = onnx().model_for_proto_model(&proto).map_err(refused)?;
         drop(proto);
         deadline.check("reading the graph")?;
         let mut model = model.into_typed().map_err(refused)?;
         check_sizes(&model, options.byte_budget)?;
         deadline.check("inferring shapes")?;
-        let scratch = Scratch::default();
-        let kernels = place_weights(&mut model, weights, options, &scratch, &deadline)?;
+        let placed = place(&mut model, weights, options, deadline)?;
         let model = model.into_optimized().map_err(refused)?;
         deadline.check("optimising")?;
 
         let facts = |outlets: &[OutletId]| outlets.iter().map(|outlet| tensor_fact(&model, *outlet)).collect();
         let (inputs, outputs) = (facts(&model.inputs), facts(&model.outputs));
         let weight_bytes = Some(weight_bytes(&model));
+        let regions: u64 = model.nodes().iter().filter_map(|node| node.op_as()).map(RegionOp::arena_bytes).sum();
         let plan = TypedSimplePlan::new(model).map_err(refused)?;
         let arena = activation_bytes(&plan);
         let state = TypedSimpleState::new(&plan).map_err(refused)?;
-        let engine = record::Engine { name: NAME.into(), version: VERSION.into(), provider: "cpu".into(), threads: 1 };
-        let arena_bytes = arena.map(|bytes| bytes + scratch.bytes());
-        Ok(Self { state, inputs, outputs, facts: Facts { engine, kernels, weight_bytes, arena_bytes, notes } })
+        let (name, version, provider) = (NAME.into(), VERSION.into(), "cpu".into());
+        let engine = record::Engine { name, version, provider, threads: placed.threads };
+        let Placed { kernels, plan, notes: more, .. } = placed;
+        notes.extend(more);
+        let arena_bytes = arena.map(|bytes| bytes + regions);
+        Ok(Self { state, inputs, outputs, facts: Facts { engine, kernels, weight_bytes, arena_bytes, plan, notes } })
     }
 
     fn values(&self, inputs: &[HostTensor]) -> Result<TVec<TValue>, RuntimeError> {
         check_inputs(&self.inputs, inputs)?;
         let model = self.state.model();
         let value = |(index, input): (usize, &HostTensor)| -> TractResult<TValue> {
-            let tensor = Tensor::from_shape(&input.shape, &input.data)?;
-            Ok(tensor.cast_to_dt(model.input_fact(index)?.datum_type)?.into_owned().into_tvalue())
+            let tensor = Tensor::from_shape_align(&input.shape, &input.data, op::ALIGNMENT)?;
+            match model.input_fact(index)?.datum_type {
+                kind if kind == f32::datum_type() => Ok(tensor.into_tvalue()),
+                other => Ok(tensor.cast_to_dt(other)?.into_owned().into_tvalue()),
+            }
         };
         inputs.iter().enumerate().map(value).collect::<TractResult<TVec<TValue>>>().map_err(failed)
     }
@@ -145,21 +164,28 @@ impl Session for TractSession {
     fn profile(&mut self, inputs: &[HostTensor], rounds: usize) -> Result<Vec<NodeTime>, RuntimeError> {
         let mut nodes: Vec<NodeTime> = Vec::new();
         let mut samples: Vec<Vec<u64>> = Vec::new();
+        // of the first entry of every node of the plan; a region has one per layer
         let mut index_of: HashMap<usize, usize> = HashMap::new();
         for _ in 0..rounds.max(1) {
             let values = self.values(inputs)?;
-            let timed =
-                |ctx: &EvalContext<'_>, state: Option<&mut (dyn OpState + 'static)>, node: &TypedNode, values| {
-                    let started = Instant::now();
-                    let outputs = plan::eval(ctx, state, node, values);
-                    let elapsed = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                    let index = *index_of.entry(node.id).or_insert_with(|| {
-                        nodes.push(NodeTime { name: node.name.clone(), op: node.op.name().into_owned(), time_ns: 0 });
-                        samples.push(Vec::new());
-                        nodes.len() - 1
+            let timed = |ctx: &EvalContext<'_>, state: Option<&mut (dyn OpState + 'static)>, node: &TypedNode, values| -> TractResult<_> {
+                    let (outputs, times) = match node.op_as::<RegionOp>() {
+                        Some(region) => region.eval_timed(values)?,
+                        None => {
+                            let started = Instant::now();
+                            let outputs = plan::eval(ctx, state, node, values)?;
+                            let time_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                            let (name, op) = (node.name.clone(), node.op.name().into_owned());
+                            (outputs, vec![NodeTime { name, op, time_ns }])
+                        }
+                    };
+                    let first = *index_of.entry(node.id).or_insert_with(|| {
+                        samples.resize(nodes.len() + times.len(), Vec::new());
+                        nodes.extend(times.iter().cloned());
+                        nodes.len() - times.len()
                     });
-                    samples[index].push(elapsed);
-                    outputs
+                    samples[first..].iter_mut().zip(&times).for_each(|(samples, node)| samples.push(node.time_ns));
+                    Ok(outputs)
                 };
             self.state.run_plan_with_eval(values, timed).map_err(failed)?;
         }
@@ -169,110 +195,6 @@ impl Session for TractSession {
         }
         Ok(nodes)
     }
-}
-
-/// Replaces every input that stands for a packed weight by a sparse operator or a constant.
-fn place_weights(
-    model: &mut TypedModel,
-    weights: HashMap<String, PackedWeight>,
-    options: &LoadOptions,
-    scratch: &Scratch,
-    deadline: &Deadline,
-) -> Result<Vec<LayerKernel>, RuntimeError> {
-    let mut chooser = Chooser::new(options.kernel_choice, options.choice_budget);
-    let lifted: Vec<usize> = model
-        .inputs
-        .iter()
-        .map(|outlet| outlet.node)
-        .filter(|id| weights.contains_key(&model.node(*id).name))
-        .collect();
-    let order: HashMap<usize, usize> =
-        model.eval_order().map_err(refused)?.into_iter().enumerate().map(|(at, id)| (id, at)).collect();
-    let mut kernels: Vec<(usize, LayerKernel)> = Vec::new();
-    for id in &lifted {
-        let weight = &weights[&model.node(*id).name];
-        let mut readers = model.outlet_successors(OutletId::new(*id, 0)).to_vec();
-        readers.sort_by_key(|reader| order.get(&reader.node));
-        let mut needs_dense = readers.is_empty();
-        for reader in readers {
-            let at = order.get(&reader.node).copied().unwrap_or(usize::MAX);
-            let (sparse, kernel) = place_layer(model, reader, weight, &mut chooser, scratch)?;
-            needs_dense |= !sparse;
-            kernels.push((at, kernel));
-            deadline.check("choosing kernels")?;
-        }
-        if needs_dense {
-            make_constant(model, *id, weight).map_err(refused)?;
-        }
-    }
-    let lifted: HashSet<usize> = lifted.into_iter().collect();
-    let inputs: Vec<OutletId> = model.inputs.iter().copied().filter(|outlet| !lifted.contains(&outlet.node)).collect();
-    model.set_input_outlets(&inputs).map_err(refused)?;
-    model.compact().map_err(refused)?;
-    kernels.sort_by_key(|(at, _)| *at);
-    Ok(kernels.into_iter().map(|(_, kernel)| kernel).collect())
-}
-
-/// Decides how one reader of a packed weight runs, and replaces it if that is sparse.
-fn place_layer(
-    model: &mut TypedModel,
-    reader: InletId,
-    weight: &PackedWeight,
-    chooser: &mut Chooser,
-    scratch: &Scratch,
-) -> Result<(bool, LayerKernel), RuntimeError> {
-    let name = model.node(reader.node).name.clone();
-    let name = name.strip_suffix(".ab").unwrap_or(&name).to_owned();
-    let dense = |op: &str, reason: String| LayerKernel {
-        name: name.clone(),
-        op: op.to_owned(),
-        shape: weight.shape.clone(),
-        kernel: "dense".into(),
-        reason,
-        nnz: weight.nnz() as u64,
-        weight_bytes: weight.elements() as u64 * 4,
-    };
-    let Some(layer) = pattern::layer_at(model, reader.node, reader.slot) else {
-        let op = model.node(reader.node).op.name();
-        return Ok((false, dense(&op, format!("dense: no sparse kernel for this {op}"))));
-    };
-    let sparse = match SparseOp::prepare(&layer, weight, scratch) {
-        Ok(sparse) => sparse,
-        Err(error) => return Ok((false, dense(&layer.op, format!("dense: {error}")))),
-    };
-    let decision = chooser.decide(model, &layer, weight, &sparse).map_err(refused)?;
-    if !decision.sparse {
-        return Ok((false, dense(&layer.op, decision.reason)));
-    }
-    if let SparseOp::Conv(op) = &sparse {
-        scratch.reserve(op.conv.scratch_len());
-    }
-    let kernel = LayerKernel {
-        kernel: sparse.kernel_name().into(),
-        weight_bytes: sparse.weight_bytes(),
-        ..dense(&layer.op, decision.reason)
-    };
-    replace(model, &layer, &name, sparse).map_err(refused)?;
-    Ok((true, kernel))
-}
-
-fn replace(model: &mut TypedModel, layer: &pattern::Layer, name: &str, sparse: SparseOp) -> TractResult<()> {
-    let mut patch = TypedModelPatch::default();
-    let inputs: Vec<OutletId> = std::iter::once(layer.x).chain(layer.residual).collect();
-    let taps = patch.taps(model, &inputs)?;
-    let wires = patch.wire_node(format!("{name}.sparse"), sparse.boxed(), &taps)?;
-    patch.shunt_outside(model, layer.output(), wires[0])?;
-    patch.apply(model)
-}
-
-/// Turns an input that stands for a packed weight into the dense constant.
-fn make_constant(model: &mut TypedModel, id: usize, weight: &PackedWeight) -> TractResult<()> {
-    let tensor = weight.to_tensor();
-    let fact = TypedFact::try_from(&tensor)?;
-    let node = model.node_mut(id);
-    node.op = Box::new(Const::new(tensor)?);
-    node.outputs[0].fact = fact;
-    Ok(())
 }
 
 /// Refuses a graph in which some value alone is above the byte budget.
@@ -300,11 +222,8 @@ fn tensor_fact(model: &TypedModel, outlet: OutletId) -> TensorFact {
 
 /// Bytes of every weight in the plan: constants, and what the sparse operators and tract's matrix products hold.
 fn weight_bytes(model: &TypedModel) -> u64 {
-    let sparse = |node: &TypedNode| {
-        let conv = node.op_as::<ConvOp>().map(|op| op.conv.weight_bytes() as u64);
-        conv.or(node.op_as::<LinearOp>().map(|op| op.linear.weight_bytes() as u64))
-    };
-    model.nodes().iter().filter_map(|node| sparse(node).or(dense_bytes(node))).sum()
+    let region = |node: &TypedNode| node.op_as().map(RegionOp::weight_bytes);
+    model.nodes().iter().filter_map(|node| region(node).or(dense_bytes(node))).sum()
 }
 
 /// Bytes of the dense weights that a node holds, if it is of a kind that can.

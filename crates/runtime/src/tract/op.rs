@@ -1,145 +1,159 @@
-//! The two operators that tract gets from here: layers that hold packed weights and run the sparse kernels.
+//! The operator that tract gets from here: a whole region of layers.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use sentei_kernels::Activation;
-use sentei_kernels::conv::SparseConv;
-use sentei_kernels::gemv::SparseLinear;
+use sentei_kernels::region::Region;
+use sentei_kernels::team::Team;
 use tract_onnx::tract_core::internal::*;
 
-/// Scratch memory that all sparse convolutions of one session use in turn.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Scratch(Arc<Mutex<Vec<f32>>>);
+use crate::engine::NodeTime;
 
-impl Scratch {
-    /// Makes room for `elements`.
-    pub(super) fn reserve(&self, elements: usize) {
-        self.with(elements, |_| ());
-    }
+/// Bytes that tensors are aligned to, so that kernels use them where they are.
+pub(super) const ALIGNMENT: usize = 64;
 
-    pub(super) fn bytes(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len() as u64 * 4
-    }
-
-    fn with<T>(&self, elements: usize, f: impl FnOnce(&mut [f32]) -> T) -> T {
-        // a panic elsewhere leaves only numbers behind that the next layer overwrites
-        let mut memory = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if memory.len() < elements {
-            memory.resize(elements, 0.0);
-        }
-        f(&mut memory[..elements])
-    }
-}
-
-/// `act(conv(x) + bias [+ residual])` on `[batch, channels, rows, columns]`.
+/// A region as one node; its inputs and outputs are `[batch, ..]` and are computed image by image.
 #[derive(Clone, Debug)]
-pub(super) struct ConvOp {
-    pub(super) conv: Arc<SparseConv>,
-    pub(super) activation: Activation,
-    pub(super) scratch: Scratch,
+pub(super) struct RegionOp {
+    shared: Arc<Shared>,
 }
 
-impl PartialEq for ConvOp {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.conv, &other.conv) && self.activation == other.activation
-    }
+#[derive(Debug)]
+struct Shared {
+    region: Mutex<Region>,
+    team: Arc<Team>,
+    batch: usize,
+    /// Shape of every output of the node.
+    shapes: Vec<TVec<usize>>,
+    /// Output of the region behind every output of the node; several may be the same numbers in different shapes.
+    outputs: Vec<usize>,
+    /// Operators of the file, one entry per step.
+    ops: Vec<String>,
+    weight_bytes: u64,
+    arena_bytes: u64,
 }
 
-impl Eq for ConvOp {}
-
-impl Op for ConvOp {
-    fn name(&self) -> StaticName {
-        "SparseConv".into()
+impl RegionOp {
+    pub(super) fn new(
+        region: Region,
+        team: Arc<Team>,
+        ops: Vec<String>,
+        batch: usize,
+        outputs: Vec<(usize, TVec<usize>)>,
+    ) -> Self {
+        let (outputs, shapes) = outputs.into_iter().unzip();
+        let weight_bytes = region.weight_bytes() as u64;
+        let arena_bytes = (region.arena_bytes() + region.scratch_bytes()) as u64;
+        let region = Mutex::new(region);
+        Self { shared: Arc::new(Shared { region, team, batch, shapes, outputs, ops, weight_bytes, arena_bytes }) }
     }
 
-    fn info(&self) -> TractResult<Vec<String>> {
-        Ok(vec![format!("{} non-zeros, {}", self.conv.nnz(), self.conv.kernel_name())])
+    /// Bytes of all weights in kernel form.
+    pub(super) fn weight_bytes(&self) -> u64 {
+        self.shared.weight_bytes
     }
 
-    op_as_typed_op!();
-}
+    /// Bytes of values between layers and of the scratch memory of kernels.
+    pub(super) fn arena_bytes(&self) -> u64 {
+        self.shared.arena_bytes
+    }
 
-impl EvalOp for ConvOp {
-    not_out_of_plan!();
+    /// As `eval`, with the time of every layer.
+    pub(super) fn eval_timed(&self, inputs: TVec<TValue>) -> TractResult<(TVec<TValue>, Vec<NodeTime>)> {
+        let mut times: Vec<Duration> = Vec::new();
+        let outputs = self.eval_with(&inputs, |region, x, y, team| {
+            let round = region.profile(x, y, team, 1);
+            times.resize(round.len(), Duration::ZERO);
+            times.iter_mut().zip(round).for_each(|(sum, time)| *sum += time);
+        })?;
+        let region = self.shared.region.lock().unwrap_or_else(PoisonError::into_inner);
+        let node = |((step, op), time): ((&sentei_kernels::region::Step, &String), &Duration)| NodeTime {
+            name: step.name.clone(),
+            op: op.clone(),
+            time_ns: u64::try_from(time.as_nanos()).unwrap_or(u64::MAX),
+        };
+        let nodes = region.steps().iter().zip(&self.shared.ops).zip(&times).map(node).collect();
+        Ok((outputs, nodes))
+    }
 
-    fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let geometry = self.conv.geometry();
-        let x = inputs[0].try_as_plain_ram()?.as_slice::<f32>()?;
-        let residual = inputs.get(1).map(|value| value.try_as_plain_ram()?.as_slice::<f32>()).transpose()?;
-        let (in_len, out_len) = (geometry.in_len(), geometry.out_len());
-        let batch = x.len() / in_len;
-        ensure!(x.len() == batch * in_len, "input of {} numbers, expected images of {in_len}", x.len());
-        ensure!(residual.is_none_or(|residual| residual.len() == batch * out_len), "residual length");
-        let shape = [batch, geometry.out_channels, geometry.out_height(), geometry.out_width()];
-        let mut y = Tensor::zero::<f32>(&shape)?;
+    fn eval_with(
+        &self,
+        inputs: &[TValue],
+        mut run: impl FnMut(&mut Region, &[&[f32]], &mut [&mut [f32]], &Team),
+    ) -> TractResult<TVec<TValue>> {
+        let Shared { region, team, batch, shapes, outputs, .. } = &*self.shared;
+        // a panic elsewhere leaves only numbers behind that the next run overwrites
+        let mut region = region.lock().unwrap_or_else(PoisonError::into_inner);
+        let x: TVec<&[f32]> =
+            inputs.iter().map(|value| value.try_as_plain_ram()?.as_slice::<f32>()).collect::<TractResult<_>>()?;
+        let first_of = |output: usize| outputs.iter().position(|known| *known == output);
+        let distinct = outputs.iter().max().map_or(0, |last| last + 1);
+        let mut results: TVec<Tensor> = tvec!();
+        for output in 0..distinct {
+            let shape = &shapes[first_of(output).context("every output of a region is one of the node")?];
+            results.push(Tensor::zero_aligned::<f32>(shape, ALIGNMENT)?);
+        }
         {
-            let mut plain = y.try_as_plain_ram_mut()?;
-            let y = plain.as_slice_mut::<f32>()?;
-            self.scratch.with(self.conv.scratch_len(), |scratch| {
-                for (image, (x, y)) in x.chunks_exact(in_len).zip(y.chunks_exact_mut(out_len)).enumerate() {
-                    let residual = residual.map(|residual| &residual[image * out_len..][..out_len]);
-                    self.conv.run(x, y, residual, self.activation, scratch);
-                }
-            });
+            let mut plain =
+                results.iter_mut().map(Tensor::try_as_plain_ram_mut).collect::<TractResult<TVec<_>>>()?;
+            let mut y: TVec<&mut [f32]> =
+                plain.iter_mut().map(|plain| plain.as_slice_mut::<f32>()).collect::<TractResult<_>>()?;
+            for image in 0..*batch {
+                let of_image = |len: usize| image * (len / batch)..(image + 1) * (len / batch);
+                let x: TVec<&[f32]> = x.iter().map(|x| &x[of_image(x.len())]).collect();
+                let mut y: TVec<&mut [f32]> = y
+                    .iter_mut()
+                    .map(|y| {
+                        let range = of_image(y.len());
+                        &mut y[range]
+                    })
+                    .collect();
+                run(&mut region, &x, &mut y, team);
+            }
         }
-        Ok(tvec!(y.into_tvalue()))
+        if outputs.len() == distinct && outputs.iter().copied().eq(0..distinct) {
+            return Ok(results.into_iter().map(IntoTValue::into_tvalue).collect());
+        }
+        let reshaped = |(output, shape): (&usize, &TVec<usize>)| -> TractResult<TValue> {
+            let mut tensor = results[*output].clone();
+            tensor.set_shape(shape)?;
+            Ok(tensor.into_tvalue())
+        };
+        outputs.iter().zip(shapes).map(reshaped).collect()
     }
 }
 
-impl TypedOp for ConvOp {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        let geometry = self.conv.geometry();
-        let batch = inputs[0].shape[0].clone();
-        let image = [geometry.out_channels, geometry.out_height(), geometry.out_width()];
-        Ok(tvec!(f32::fact(std::iter::once(batch).chain(image.iter().map(|dim| dim.to_dim())).collect::<TVec<TDim>>())))
-    }
-
-    as_op!();
-}
-
-/// `act(x W^T + bias)` on `[batch, columns]`.
-#[derive(Clone, Debug)]
-pub(super) struct LinearOp {
-    pub(super) linear: Arc<SparseLinear>,
-    pub(super) activation: Activation,
-}
-
-impl PartialEq for LinearOp {
+impl PartialEq for RegionOp {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.linear, &other.linear) && self.activation == other.activation
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 }
 
-impl Eq for LinearOp {}
+impl Eq for RegionOp {}
 
-impl Op for LinearOp {
+impl Op for RegionOp {
     fn name(&self) -> StaticName {
-        "SparseLinear".into()
+        "Region".into()
     }
 
     fn info(&self) -> TractResult<Vec<String>> {
-        Ok(vec![format!("{} non-zeros, {}", self.linear.nnz(), self.linear.kernel_name())])
+        Ok(vec![format!("{} layers", self.shared.ops.len())])
     }
 
     op_as_typed_op!();
 }
 
-impl EvalOp for LinearOp {
+impl EvalOp for RegionOp {
     not_out_of_plan!();
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let x = inputs[0].try_as_plain_ram()?.as_slice::<f32>()?;
-        let batch = x.len() / self.linear.cols();
-        ensure!(x.len() == batch * self.linear.cols(), "input of {} numbers", x.len());
-        let mut y = Tensor::zero::<f32>(&[batch, self.linear.rows()])?;
-        self.linear.run(x, y.try_as_plain_ram_mut()?.as_slice_mut::<f32>()?, self.activation);
-        Ok(tvec!(y.into_tvalue()))
+        self.eval_with(&inputs, Region::run)
     }
 }
 
-impl TypedOp for LinearOp {
-    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(tvec!(f32::fact([inputs[0].shape[0].clone(), self.linear.rows().to_dim()])))
+impl TypedOp for RegionOp {
+    fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(self.shared.shapes.iter().map(|shape| f32::fact(shape)).collect())
     }
 
     as_op!();

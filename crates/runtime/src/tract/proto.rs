@@ -6,6 +6,7 @@
 //! ends in a sparse kernel or in a constant.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use half::f16;
 use sentei_kernels::packed::{Packed, Values, concat};
@@ -25,7 +26,7 @@ pub(super) struct PackedWeight {
     /// Shape of the whole weight.
     pub(super) shape: Vec<usize>,
     /// Ranges of axis 0, in order; valid, within the byte budget.
-    pub(super) chunks: Vec<Packed>,
+    pub(super) chunks: Arc<Vec<Packed>>,
     /// Type of the value in the graph.
     pub(super) element: Element,
 }
@@ -53,7 +54,7 @@ impl PackedWeight {
     }
 
     /// The dense weight; its size was charged to the byte budget when the file was screened.
-    pub(super) fn to_tensor(&self) -> std::sync::Arc<Tensor> {
+    pub(super) fn to_tensor(&self) -> Arc<Tensor> {
         fn dense<T: Datum + Copy>(weight: &PackedWeight, zero: T, cast: impl Fn(f32) -> T) -> ArrayD<T> {
             let mut array = ArrayD::from_elem(IxDyn(&weight.shape), zero);
             let flat = array.as_slice_mut().expect("a new array is contiguous");
@@ -136,7 +137,7 @@ impl Lift {
                     Values::F16(_) => Element::F16,
                     Values::I8(_) => Element::I8,
                 };
-                PackedWeight { shape: packed.shape.clone(), chunks: vec![packed], element }
+                PackedWeight { shape: packed.shape.clone(), chunks: Arc::new(vec![packed]), element }
             }
             "Concat" if int(node, "axis") == Some(0) && !node.input.is_empty() && node.input.iter().all(known) => {
                 let parts: Vec<_> = node.input.iter().map(|name| self.take(name)).collect();
@@ -158,7 +159,7 @@ impl Lift {
                 };
                 let mut weight = self.take(weight);
                 let mut rest = &scales[..];
-                for chunk in &mut weight.chunks {
+                for chunk in Arc::make_mut(&mut weight.chunks) {
                     let (head, tail) = rest.split_at(chunk.shape[0]);
                     chunk.scales = Some(head.to_vec());
                     rest = tail;
@@ -187,7 +188,7 @@ fn concatenate(name: &str, parts: Vec<PackedWeight>) -> Result<PackedWeight, Run
             return Err(RuntimeError::Malformed(format!("the chunks of packed weight `{name}` do not fit together")));
         }
         whole.shape[0] += part.shape[0];
-        whole.chunks.extend(part.chunks);
+        Arc::make_mut(&mut whole.chunks).extend(Arc::unwrap_or_clone(part.chunks));
     }
     if whole.shape.iter().try_fold(1usize, |n, d| n.checked_mul(*d)).is_none_or(|n| n > i32::MAX as usize) {
         return Err(RuntimeError::Malformed(format!("packed weight `{name}` has more than 2^31-1 elements")));
@@ -283,7 +284,7 @@ mod tests {
         let shape = vec![rows, 2];
         let packed =
             Packed::encode(&shape, sentei_kernels::packed::Encoding::Mask, &positions, Values::I8(values), None);
-        PackedWeight { shape, chunks: vec![packed.unwrap()], element: Element::F32 }
+        PackedWeight { shape, chunks: Arc::new(vec![packed.unwrap()]), element: Element::F32 }
     }
 
     fn scale(dims: &[i64], numbers: &[f32]) -> TensorProto {

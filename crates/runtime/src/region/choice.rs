@@ -1,0 +1,217 @@
+//! The ways to run one layer, and the kernel layer that each of them makes.
+
+use std::sync::Arc;
+
+use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
+use sentei_kernels::depthwise::DepthwiseConv;
+use sentei_kernels::elementwise::{Elementwise, Shortcut};
+use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
+use sentei_kernels::planes::Values;
+use sentei_kernels::pool::{GlobalAverage, Pool as PoolLayer, PoolKind};
+use sentei_kernels::{Activation, Isa, KernelError, LINE, Map, gemv};
+
+use super::graph::{Kind, Layer, Pool};
+use super::weights::{Decoded, Weights};
+use crate::plan::{Choice, Tile};
+
+/// Zeros below this share are not worth a sparse candidate: dense tiles read no positions.
+const LEAST_ZEROS: f64 = 0.3;
+/// A block of outputs may store this many times the non-zeros to be a candidate.
+const MOST_FILLED: f64 = 1.25;
+/// Non-zeros that are looked at to see whether a mask has blocks.
+const SAMPLE: usize = 4096;
+
+impl From<ConvChoice> for Tile {
+    fn from(choice: ConvChoice) -> Self {
+        let ConvChoice { group, vectors, pitch, piece_rows, block_channels } = choice;
+        Self { group, vectors, pitch, piece_rows, block_channels }
+    }
+}
+
+impl From<Tile> for ConvChoice {
+    fn from(tile: Tile) -> Self {
+        let Tile { group, vectors, pitch, piece_rows, block_channels } = tile;
+        Self { group, vectors, pitch, piece_rows, block_channels }
+    }
+}
+
+/// What is worth timing for a layer, the likely best first; never empty.
+pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
+    let Some(weights) = layer.weights() else { return vec![Choice::Only] };
+    let zeros = 1.0 - weights.nonzeros() as f64 / weights.elements() as f64;
+    let sparse = zeros >= LEAST_ZEROS;
+    match &layer.kind {
+        Kind::Linear { .. } if sparse => vec![Choice::SparseLinear, Choice::DenseLinear],
+        Kind::Linear { .. } => vec![Choice::DenseLinear],
+        Kind::Conv { geometry, .. } if is_depthwise(geometry) => vec![Choice::Depthwise],
+        Kind::Conv { geometry, .. } => {
+            let guess = |nnz, group| Tile::from(ConvChoice::guess(isa, geometry, input, nnz, group));
+            let mut choices = Vec::new();
+            if sparse {
+                choices.extend(sparse_tiles(geometry, weights, input, isa).map(Choice::SparseConv));
+            }
+            for group in [8, 4].into_iter().filter(|group| geometry.out_channels / geometry.groups % group == 0) {
+                choices.push(Choice::DenseConv(guess(weights.elements(), group)));
+            }
+            if !choices.iter().any(|choice| !choice.is_sparse()) {
+                choices.push(Choice::DenseConv(guess(weights.elements(), 1)));
+            }
+            choices
+        }
+        _ => vec![Choice::Only],
+    }
+}
+
+fn sparse_tiles(
+    geometry: &ConvGeometry,
+    weights: &Weights,
+    input: Map,
+    isa: Isa,
+) -> impl Iterator<Item = Tile> {
+    let nnz = weights.nonzeros();
+    let positions = weights.sparse().positions.unwrap_or_default();
+    let per_output = weights.elements() / geometry.out_channels;
+    // whole blocks of outputs, as many as have enough non-zeros to judge by
+    let outputs = (SAMPLE * geometry.out_channels / nnz.max(1)).next_multiple_of(8).max(8);
+    let sample = &positions[..positions.partition_point(|at| (*at as usize) < outputs * per_output)];
+    let filled = |group: usize| (blocks(sample, per_output, group) * group) as f64 / sample.len().max(1) as f64;
+    let mut groups: Vec<usize> = [8, 4, 2].into_iter().filter(|group| filled(*group) <= MOST_FILLED).collect();
+    groups.push(1);
+    let mut tiles: Vec<Tile> = Vec::new();
+    for group in groups {
+        let widest: Tile = ConvChoice::guess(isa, geometry, input, nnz, group).into();
+        let narrow = ConvChoice::with_vectors(isa, geometry, input, nnz, group, widest.vectors.div_ceil(2));
+        let whole = Tile { block_channels: geometry.in_channels, ..widest };
+        for tile in [widest, narrow.into(), whole] {
+            if !tiles.contains(&tile) {
+                tiles.push(tile);
+            }
+        }
+    }
+    tiles.into_iter()
+}
+
+/// Positions that at least one of `group` neighbouring outputs has, in all.
+fn blocks(positions: &[u32], per_output: usize, group: usize) -> usize {
+    let block = |at: &u32| (*at as usize / per_output / group, *at as usize % per_output);
+    let mut blocks: Vec<(usize, usize)> = positions.iter().map(block).collect();
+    blocks.sort_unstable();
+    blocks.dedup();
+    blocks.len()
+}
+
+fn is_depthwise(geometry: &ConvGeometry) -> bool {
+    geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels && geometry.groups > 1
+}
+
+/// Why a choice makes no layer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// The kernel refuses it.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The choice is for another kind of layer.
+    #[error("{0:?} is for another kind of layer")]
+    Kind(Choice),
+    /// A number that no kernel has.
+    #[error("no kernel has {0:?}")]
+    Tile(Tile),
+}
+
+/// The kernel layer of one choice.
+///
+/// # Errors
+/// [`Unfit`] when the choice does not fit the layer, as one from a stale plan may.
+pub(crate) fn prepare(
+    layer: &Layer,
+    input: Map,
+    output: Map,
+    choice: Choice,
+    isa: Isa,
+) -> Result<Arc<dyn sentei_kernels::Layer>, Unfit> {
+    let activation = layer.activation;
+    Ok(match (&layer.kind, choice) {
+        (Kind::Conv { geometry, weights }, Choice::SparseConv(tile)) => {
+            conv(geometry, input, output, weights.sparse(), weights, activation, tile, isa)?
+        }
+        (Kind::Conv { geometry, weights }, Choice::DenseConv(tile)) => {
+            let all = Decoded { positions: None, values: Values::F32(weights.full()), scales: None };
+            conv(geometry, input, output, all, weights, activation, tile, isa)?
+        }
+        (Kind::Conv { geometry, weights }, Choice::Depthwise) => {
+            let bias = weights.bias.as_deref();
+            Arc::new(DepthwiseConv::prepare(isa, geometry, input, output, &weights.full(), bias, activation)?)
+        }
+        (Kind::Linear { rows, cols, weights }, Choice::SparseLinear) => {
+            let Decoded { positions, values, scales } = weights.sparse();
+            let positions = positions.unwrap_or_default();
+            let (kernel, bias) = (gemv::best(), weights.bias.as_deref());
+            let values = match (&values, &scales) {
+                (Values::F32(values), _) => LinearValues::F32(values),
+                (Values::I8(values), scales) => LinearValues::I8 { values, scales: scales.as_deref().unwrap_or(&[]) },
+            };
+            let linear = SparseLinear::from_values(kernel, *rows, *cols, &positions, values, bias)?;
+            Arc::new(linear.with_activation(activation))
+        }
+        (Kind::Linear { rows, cols, weights }, Choice::DenseLinear) => {
+            let (full, bias) = (weights.full(), weights.bias.as_deref());
+            Arc::new(
+                DenseLinear::prepare(isa, *rows, *cols, LinearValues::F32(&full), bias)?.with_activation(activation),
+            )
+        }
+        (Kind::Pool { pool, window }, Choice::Only) => {
+            let kind = match *pool {
+                Pool::Max => PoolKind::Max,
+                Pool::Average { counted_pads } => PoolKind::Average { counted_pads },
+            };
+            Arc::new(PoolLayer::prepare(isa, kind, window, input, output)?)
+        }
+        (Kind::GlobalAverage { .. }, Choice::Only) => Arc::new(GlobalAverage::prepare(isa, input, output)?),
+        (Kind::Add { .. }, Choice::Only) => Arc::new(Elementwise::add(isa, input, output, activation)?),
+        (Kind::Shortcut { step, before, after, .. }, Choice::Only) => {
+            Arc::new(Shortcut::prepare(isa, input, output, *step, *before, *after)?)
+        }
+        (Kind::Copy { .. }, Choice::Only) => Arc::new(Elementwise::activate(isa, input, output, activation)?),
+        _ => return Err(Unfit::Kind(choice)),
+    })
+}
+
+#[allow(clippy::too_many_arguments, reason = "a convolution has that many sides")]
+fn conv(
+    geometry: &ConvGeometry,
+    input: Map,
+    output: Map,
+    decoded: Decoded,
+    weights: &Weights,
+    activation: Activation,
+    tile: Tile,
+    isa: Isa,
+) -> Result<Arc<dyn sentei_kernels::Layer>, Unfit> {
+    let good = [1, 2, 4, 8].contains(&tile.group)
+        && tile.vectors > 0
+        && tile.piece_rows > 0
+        && tile.block_channels > 0
+        && tile.pitch <= (geometry.out_width() + LINE).next_multiple_of(LINE);
+    if !good {
+        return Err(Unfit::Tile(tile));
+    }
+    let weights = ConvWeights {
+        positions: decoded.positions.as_deref(),
+        values: &decoded.values,
+        scales: decoded.scales.as_deref(),
+        bias: weights.bias.as_deref(),
+    };
+    Ok(Arc::new(Conv::prepare(isa, geometry, input, output, weights, activation, tile.into())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_count_positions_that_neighbours_share() {
+        // outputs 0 and 1 have input 2, output 2 has input 0
+        let positions = [2, 5, 6];
+        assert_eq!((blocks(&positions, 3, 1), blocks(&positions, 3, 2), blocks(&positions, 3, 4)), (3, 2, 2));
+    }
+}
