@@ -62,12 +62,7 @@ pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
     }
 }
 
-fn sparse_tiles(
-    geometry: &ConvGeometry,
-    weights: &Weights,
-    input: Map,
-    isa: Isa,
-) -> impl Iterator<Item = Tile> {
+fn sparse_tiles(geometry: &ConvGeometry, weights: &Weights, input: Map, isa: Isa) -> impl Iterator<Item = Tile> {
     let nnz = weights.nonzeros();
     let positions = weights.sparse().positions.unwrap_or_default();
     let per_output = weights.elements() / geometry.out_channels;

@@ -114,11 +114,9 @@ impl Layer {
             Kind::Linear { rows, .. } => Shape::vector(*rows),
             Kind::GlobalAverage { input } => Shape::vector(input.channels),
             Kind::Add { shape } | Kind::Copy { shape } => *shape,
-            Kind::Shortcut { input, step, before, after } => Shape::new(
-                before + input.channels + after,
-                input.height.div_ceil(*step),
-                input.width.div_ceil(*step),
-            ),
+            Kind::Shortcut { input, step, before, after } => {
+                Shape::new(before + input.channels + after, input.height.div_ceil(*step), input.width.div_ceil(*step))
+            }
         }
     }
 
@@ -217,8 +215,7 @@ mod tests {
     #[test]
     fn values_are_made_once_and_before_they_are_read() {
         let shape = Shape::new(2, 3, 3);
-        let net =
-            |layers| Net { values: vec![shape; 3], inputs: vec![0], outputs: vec![2], layers };
+        let net = |layers| Net { values: vec![shape; 3], inputs: vec![0], outputs: vec![2], layers };
         assert_eq!(net(vec![copy(0, 1, shape), copy(1, 2, shape)]).fault(), None);
         let fault = |layers| net(layers).fault().unwrap();
         assert!(fault(vec![copy(1, 2, shape), copy(0, 1, shape)]).contains("before it is made"));

@@ -134,8 +134,7 @@ mod tests {
     fn operands_of_a_sum_lie_alike_and_a_flattened_sum_is_copied() {
         let vector = Shape::vector(18);
         let values = vec![MAP, MAP, MAP, vector];
-        let layers =
-            vec![copy(0, 1, MAP), layer(Kind::Add { shape: MAP }, 1, Some(0), 2), copy(2, 3, vector)];
+        let layers = vec![copy(0, 1, MAP), layer(Kind::Add { shape: MAP }, 1, Some(0), 2), copy(2, 3, vector)];
         let laid = lay_out(Net { values, inputs: vec![0], outputs: vec![3], layers });
         assert_eq!((laid.net.fault(), laid.net.layers.len()), (None, 4));
         assert_eq!(laid.maps.iter().map(|map| map.stride).collect::<Vec<_>>(), [16, 16, 16, 1, 9]);

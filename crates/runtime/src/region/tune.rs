@@ -112,9 +112,8 @@ impl<'a> Tuner<'a> {
         let weights = layer.weights()?;
         let planned = self.plan?.layers.iter().find(|planned| planned.name == layer.name);
         let fitting = planned.filter(|planned| planned.shape == weights.shape && planned.nnz == nnz as u64);
-        let tuned = fitting.and_then(|planned| {
-            self.with(layer, input, output, planned.choice, planned.reason.clone()).ok()
-        });
+        let tuned =
+            fitting.and_then(|planned| self.with(layer, input, output, planned.choice, planned.reason.clone()).ok());
         self.missed += usize::from(tuned.is_none());
         tuned
     }

@@ -125,7 +125,9 @@ impl Weights {
                     (Values::I8(values), scales) => {
                         let scales = scales.expect("bytes come with scales");
                         let per_row = self.elements() / scales.len().max(1);
-                        positions.zip(values).for_each(|(at, value)| full[at] = f32::from(value) * scales[at / per_row]);
+                        positions
+                            .zip(values)
+                            .for_each(|(at, value)| full[at] = f32::from(value) * scales[at / per_row]);
                     }
                 }
                 full

@@ -90,7 +90,8 @@ impl<'a> Graph<'a> {
 
     /// The weights behind an outlet, packed or constant.
     pub(super) fn weights(&self, outlet: OutletId, bias: Option<Vec<f32>>) -> Option<Weights> {
-        if let Some(packed) = self.packed.get(&self.model.node(outlet.node).name) {
+        let node = self.model.node(outlet.node);
+        if let Some(packed) = self.packed.get(&node.name).filter(|_| node.op_is::<TypedSource>()) {
             let chunks = Arc::clone(&packed.chunks);
             return (packed.element == Element::F32).then(|| Weights::packed(packed.shape.clone(), chunks, bias));
         }
@@ -220,7 +221,6 @@ impl AsRef<[f32]> for Numbers {
         self.0.try_as_plain_ram().and_then(|plain| plain.as_slice::<f32>()).expect("`new` read it")
     }
 }
-
 
 #[cfg(test)]
 #[path = "find_tests.rs"]

@@ -35,8 +35,7 @@ const NAME: &str = "tract";
 pub const VERSION: &str = "0.23.9";
 
 /// Note of a file whose weights tract decodes by itself.
-const PACKED_INLINE: &str =
-    "packed inline: decoded to dense weights while loading; compile with --packing functions to save that time and memory";
+const PACKED_INLINE: &str = "packed inline: decoded to dense weights while loading; compile with --packing functions to save that time and memory";
 
 /// The tract engine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,25 +167,29 @@ impl Session for TractSession {
         let mut index_of: HashMap<usize, usize> = HashMap::new();
         for _ in 0..rounds.max(1) {
             let values = self.values(inputs)?;
-            let timed = |ctx: &EvalContext<'_>, state: Option<&mut (dyn OpState + 'static)>, node: &TypedNode, values| -> TractResult<_> {
-                    let (outputs, times) = match node.op_as::<RegionOp>() {
-                        Some(region) => region.eval_timed(values)?,
-                        None => {
-                            let started = Instant::now();
-                            let outputs = plan::eval(ctx, state, node, values)?;
-                            let time_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-                            let (name, op) = (node.name.clone(), node.op.name().into_owned());
-                            (outputs, vec![NodeTime { name, op, time_ns }])
-                        }
-                    };
-                    let first = *index_of.entry(node.id).or_insert_with(|| {
-                        samples.resize(nodes.len() + times.len(), Vec::new());
-                        nodes.extend(times.iter().cloned());
-                        nodes.len() - times.len()
-                    });
-                    samples[first..].iter_mut().zip(&times).for_each(|(samples, node)| samples.push(node.time_ns));
-                    Ok(outputs)
+            let timed = |ctx: &EvalContext<'_>,
+                         state: Option<&mut (dyn OpState + 'static)>,
+                         node: &TypedNode,
+                         values|
+             -> TractResult<_> {
+                let (outputs, times) = match node.op_as::<RegionOp>() {
+                    Some(region) => region.eval_timed(values)?,
+                    None => {
+                        let started = Instant::now();
+                        let outputs = plan::eval(ctx, state, node, values)?;
+                        let time_ns = u64::try_from(started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                        let (name, op) = (node.name.clone(), node.op.name().into_owned());
+                        (outputs, vec![NodeTime { name, op, time_ns }])
+                    }
                 };
+                let first = *index_of.entry(node.id).or_insert_with(|| {
+                    samples.resize(nodes.len() + times.len(), Vec::new());
+                    nodes.extend(times.iter().cloned());
+                    nodes.len() - times.len()
+                });
+                samples[first..].iter_mut().zip(&times).for_each(|(samples, node)| samples.push(node.time_ns));
+                Ok(outputs)
+            };
             self.state.run_plan_with_eval(values, timed).map_err(failed)?;
         }
         for (node, samples) in nodes.iter_mut().zip(&mut samples) {

@@ -94,8 +94,7 @@ impl RegionOp {
             results.push(Tensor::zero_aligned::<f32>(shape, ALIGNMENT)?);
         }
         {
-            let mut plain =
-                results.iter_mut().map(Tensor::try_as_plain_ram_mut).collect::<TractResult<TVec<_>>>()?;
+            let mut plain = results.iter_mut().map(Tensor::try_as_plain_ram_mut).collect::<TractResult<TVec<_>>>()?;
             let mut y: TVec<&mut [f32]> =
                 plain.iter_mut().map(|plain| plain.as_slice_mut::<f32>()).collect::<TractResult<_>>()?;
             for image in 0..*batch {

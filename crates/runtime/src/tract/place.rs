@@ -90,7 +90,9 @@ fn place_regions(
     }
     let (decided, missed) = tuner.into_decided();
     if plan.is_some() && missed > 0 {
-        placed.notes.push(format!("the stored plan does not fit {missed} of {} layers, which were timed", decided.len()));
+        placed
+            .notes
+            .push(format!("the stored plan does not fit {missed} of {} layers, which were timed", decided.len()));
     }
     if !built.is_empty() {
         placed.threads = threads;

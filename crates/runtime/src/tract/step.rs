@@ -17,8 +17,8 @@ use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::math::{Add, Div, Max, Min};
 use tract_onnx::tract_core::ops::nn::{DataFormat, HardSwish, Reduce, Reducer};
 
-use super::find::Graph;
 use super::constant::{constant, constant_f32, is_bin, per_column};
+use super::find::Graph;
 use crate::region::{Kind, Pool, Shape, named};
 
 /// Nodes that are one layer, or that only give a value another shape.

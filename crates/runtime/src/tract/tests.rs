@@ -126,8 +126,11 @@ fn difference(graph: &Onnx, session: &mut TractSession) -> f32 {
 
 #[test]
 fn whole_networks_are_one_region_and_agree_with_dense_tract() {
-    let networks: [(&str, fn(usize) -> Onnx, &[&str]); 3] =
-        [("resnet", Onnx::resnet, &["Region", "Softmax"]), ("mobilenet", Onnx::mobilenet, &["Region"]), ("mlp", Onnx::mlp, &["Region"])];
+    let networks: [(&str, fn(usize) -> Onnx, &[&str]); 3] = [
+        ("resnet", Onnx::resnet, &["Region", "Softmax"]),
+        ("mobilenet", Onnx::mobilenet, &["Region"]),
+        ("mlp", Onnx::mlp, &["Region"]),
+    ];
     for (name, network, expected) in networks {
         for batch in [1, 3] {
             for kernel_choice in [KernelChoice::Measure, KernelChoice::AlwaysSparse] {
