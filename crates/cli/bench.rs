@@ -40,6 +40,9 @@ pub struct Args {
     /// Who decides whether a packed layer runs sparse
     #[arg(long, value_name = "CHOICE", default_value = "measure", value_parser = kernel_choice)]
     kernels: KernelChoice,
+    /// Time kernels thoroughly and keep the choice beside each model (MODEL.plan.json), where later loads find it
+    #[arg(long)]
+    tune: bool,
     /// Print a table of layers: kernel, reason, time
     #[arg(long)]
     per_layer: bool,
@@ -101,8 +104,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         rounds: args.rounds,
         warmup: args.warmup,
         memory: !args.no_memory,
+        tune: args.tune,
     };
-    let (bench, mut sessions) = measure::bench(&subjects, &plan)?;
+    let (bench, mut sessions, notes) = measure::bench(&subjects, &plan)?;
     out.say(tables::bench(&bench).plain());
     if args.per_layer {
         for (subject, session) in subjects.iter().zip(&mut sessions) {
@@ -111,6 +115,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             out.say(format!("\n{}\n", subject.name));
             out.say(per_layer(session.facts(), &times).plain());
         }
+    }
+    for note in notes {
+        out.note(format!("note: {note}"));
     }
     for (subject, session) in subjects.iter().zip(&sessions) {
         for note in &session.facts().notes {

@@ -1,6 +1,6 @@
 //! `sentei compile`: a trained or pruned ONNX model in, a small packed one out, proven equal.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -9,13 +9,15 @@ use sentei_data::Normalise;
 use sentei_graph::Graph;
 use sentei_report::format;
 use sentei_report::table::Table;
+use sentei_runtime::LoadOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::exit::usage;
+use crate::measure::EngineName;
 use crate::output::Output;
 use crate::preprocessing::Preprocessing;
-use crate::{files, measure, models};
+use crate::{files, measure, models, sidecar};
 
 /// How pruned weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -145,6 +147,9 @@ pub struct Args {
     /// Deviation per channel of pixel/255 that the model was trained with
     #[arg(long, value_name = "D", value_delimiter = ',', requires = "classes")]
     std: Vec<f32>,
+    /// Time kernels on this machine and keep the choice beside OUT (OUT.plan.json), for one thread
+    #[arg(long)]
+    tune: bool,
 }
 
 impl Args {
@@ -163,6 +168,17 @@ impl Args {
         Preprocessing::read(&graph.metadata)?;
         Ok(())
     }
+}
+
+/// Times the kernels of a compiled model and keeps the decisions beside it.
+fn tune(model: &Path, bytes: &[u8], out: &Output) -> Result<()> {
+    let options = LoadOptions { choice_budget: measure::TUNING, ..LoadOptions::default() };
+    let session = EngineName::Tract.engine()?.load(bytes, &options)?;
+    match &session.facts().plan {
+        Some(plan) => out.say(format!("kernels: {}", sidecar::write(model, bytes, plan)?.display())),
+        None => out.note("note: no layer of the model has kernels to choose from"),
+    }
+    Ok(())
 }
 
 /// Runs the verb.
@@ -209,6 +225,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         compiled.deployment.max_ulp,
         compiled.rounding.as_ref().map_or(String::new(), |r| format!("; rounding the weights to {} by {:.1e}", options.values.name(), r.max_abs))
     ));
+    if args.tune {
+        tune(&args.output, &compiled.bytes, &out)?;
+    }
     out.object(&json!({
         "model": args.output,
         "sha256": files::sha256(&compiled.bytes),

@@ -13,6 +13,7 @@ mod bench;
 mod doctor;
 mod report;
 mod run;
+mod sidecar;
 mod verify;
 
 #[cfg(feature = "prune")]

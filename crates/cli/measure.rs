@@ -16,7 +16,7 @@ use sentei_runtime::{Engine, KernelChoice, LoadOptions, Session, noise_inputs};
 use serde::{Deserialize, Serialize};
 
 use crate::exit::usage;
-use crate::files;
+use crate::{files, sidecar};
 
 /// Rounds after which more say nothing new and only make files large.
 const MAX_ROUNDS: usize = 5_000;
@@ -77,6 +77,9 @@ pub struct Subject {
     pub path: PathBuf,
 }
 
+/// Most time for timing kernels where the decisions are kept.
+pub const TUNING: Duration = Duration::from_secs(10);
+
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -92,20 +95,33 @@ pub struct Plan {
     pub warmup: u32,
     /// Whether memory is measured too, in a process per model.
     pub memory: bool,
+    /// Kernels are timed for up to [`TUNING`], and what was decided is written beside each model.
+    pub tune: bool,
 }
 
 /// Measures all subjects in interleaved rounds of this process; the first one is the baseline of every ratio.
 ///
 /// # Errors
 /// When a model cannot be loaded or run; the error names its file.
-pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Session>>)> {
+pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Session>>, Vec<String>)> {
     let engine = plan.engine.engine()?;
     let mut sessions = Vec::new();
     let mut loads = Vec::new();
+    let mut notes = Vec::new();
     for subject in subjects {
         let bytes = files::read(&subject.path)?;
-        let loaded = timed_load(&*engine, &bytes, &plan.options);
+        let (options, note) = match plan.tune {
+            // what is stored is measured anew
+            true => (LoadOptions { choice_budget: TUNING, ..plan.options.clone() }, None),
+            false => sidecar::follow(&plan.options, plan.engine, &subject.path, &bytes),
+        };
+        notes.extend(note);
+        let loaded = timed_load(&*engine, &bytes, &options);
         let (session, nanoseconds) = loaded.with_context(|| format!("loading {}", subject.path.display()))?;
+        if let (true, Some(decided)) = (plan.tune, &session.facts().plan) {
+            // a folder that cannot be written must not stop the measurement
+            notes.extend(sidecar::write(&subject.path, &bytes, decided).err().map(|error| format!("{error:#}")));
+        }
         sessions.push(session);
         loads.push(nanoseconds);
     }
@@ -134,7 +150,7 @@ pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Se
         });
     }
     let bench = Bench { machine: Machine::here(), threads: plan.options.threads, interleaved: true, rows };
-    Ok((bench, sessions))
+    Ok((bench, sessions, notes))
 }
 
 /// The layer that a node of an engine's plan belongs to. Engines cut a layer into nodes named after it, as tract does

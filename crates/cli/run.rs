@@ -12,6 +12,7 @@ use crate::files;
 use crate::measure::EngineName;
 use crate::output::Output;
 use crate::preprocessing::Preprocessing;
+use crate::sidecar;
 
 /// Classifies images with a model made by sentei (its classes and pixel scaling are in the file).
 #[derive(clap::Args)]
@@ -47,6 +48,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         );
     };
     let options = LoadOptions { threads: args.threads, library: args.ort_library.clone(), ..LoadOptions::default() };
+    let (options, note) = sidecar::follow(&options, args.engine, &args.model, &bytes);
+    note.into_iter().for_each(|note| out.note(format!("note: {note}")));
     let mut session =
         args.engine.engine()?.load(&bytes, &options).with_context(|| format!("loading {}", args.model.display()))?;
     let shape: Vec<usize> = session.inputs()[0].shape.iter().map(|d| d.unwrap_or(1)).collect();

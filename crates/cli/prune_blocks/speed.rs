@@ -25,10 +25,10 @@ pub fn compare(dense: &Graph, small: &Graph, recipe: &BenchRecipe, out: Output) 
     let mut benches = Vec::new();
     for (i, engine) in recipe.engines.iter().enumerate() {
         let options = sentei_runtime::LoadOptions { threads: recipe.threads, ..Default::default() };
-        let plan = Plan { engine: *engine, options, seconds: recipe.seconds, rounds: 100, warmup: 3, memory: false };
+        let plan = Plan { engine: *engine, options, seconds: recipe.seconds, rounds: 100, warmup: 3, memory: false, tune: false };
         out.note(format!("measuring both networks in {}", engine.name()));
         match measure::bench(&subjects, &plan) {
-            Ok((bench, _)) => benches.push(bench),
+            Ok((bench, ..)) => benches.push(bench),
             Err(error) if i > 0 && crate::exit::code(&error) == 5 => {
                 out.note(format!("note: {} was not measured: {error:#}", engine.name()));
             }
