@@ -25,7 +25,15 @@ pub fn compare(dense: &Graph, small: &Graph, recipe: &BenchRecipe, out: Output) 
     let mut benches = Vec::new();
     for (i, engine) in recipe.engines.iter().enumerate() {
         let options = sentei_runtime::LoadOptions { threads: recipe.threads, ..Default::default() };
-        let plan = Plan { engine: *engine, options, seconds: recipe.seconds, rounds: 100, warmup: 3, memory: false, tune: false };
+        let plan = Plan {
+            engine: *engine,
+            options,
+            seconds: recipe.seconds,
+            rounds: 100,
+            warmup: 3,
+            memory: false,
+            tune: false,
+        };
         out.note(format!("measuring both networks in {}", engine.name()));
         match measure::bench(&subjects, &plan) {
             Ok((bench, ..)) => benches.push(bench),

@@ -58,7 +58,7 @@ pub(crate) fn split_runs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>)
     };
     let units = layer.units();
     assert!(units >= 1);
-    let whole = run(&[0..units]);
+    let whole = run(std::slice::from_ref(&(0..units)));
     let single: Vec<_> = (0..units).rev().map(|unit| unit..unit + 1).collect();
     let odd: Vec<_> = (0..units).step_by(3).map(|unit| unit..units.min(unit + 3)).collect();
     let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();

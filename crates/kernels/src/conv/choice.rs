@@ -27,7 +27,10 @@ const SECOND_LEVEL: usize = 512 << 10;
 impl ConvChoice {
     /// Whether a convolution of one tap reads its input map without copies.
     pub(crate) fn is_direct(&self, geometry: &ConvGeometry, input: Map) -> bool {
-        geometry.kernel == [1, 1] && geometry.stride == [1, 1] && geometry.pads == [0; 4] && input.stride % LINE == 0
+        geometry.kernel == [1, 1]
+            && geometry.stride == [1, 1]
+            && geometry.pads == [0; 4]
+            && input.stride.is_multiple_of(LINE)
     }
 
     /// A good guess for `nnz` weights with `group` outputs per entry.

@@ -68,12 +68,6 @@ pub(crate) fn add(a: Vector, b: Vector) -> Vector {
 
 #[inline]
 #[target_feature(enable = "avx2,fma")]
-pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
-    _mm256_sub_ps(a, b)
-}
-
-#[inline]
-#[target_feature(enable = "avx2,fma")]
 pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     _mm256_mul_ps(a, b)
 }
@@ -83,13 +77,6 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
 #[target_feature(enable = "avx2,fma")]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
     _mm256_max_ps(a, b)
-}
-
-/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
-#[inline]
-#[target_feature(enable = "avx2,fma")]
-pub(crate) fn min(a: Vector, b: Vector) -> Vector {
-    _mm256_min_ps(a, b)
 }
 
 #[inline]

@@ -91,12 +91,6 @@ pub(crate) fn add(a: Vector, b: Vector) -> Vector {
 
 #[inline]
 #[target_feature(enable = "neon")]
-pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
-    vsubq_f32(a, b)
-}
-
-#[inline]
-#[target_feature(enable = "neon")]
 pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     vmulq_f32(a, b)
 }
@@ -106,13 +100,6 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
 #[target_feature(enable = "neon")]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
     vbslq_f32(vcgtq_f32(a, b), a, b)
-}
-
-/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
-#[inline]
-#[target_feature(enable = "neon")]
-pub(crate) fn min(a: Vector, b: Vector) -> Vector {
-    vbslq_f32(vcltq_f32(a, b), a, b)
 }
 
 #[inline]

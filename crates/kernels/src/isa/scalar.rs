@@ -58,11 +58,6 @@ pub(crate) fn add(a: Vector, b: Vector) -> Vector {
 }
 
 #[inline(always)]
-pub(crate) fn sub(a: Vector, b: Vector) -> Vector {
-    std::array::from_fn(|i| a[i] - b[i])
-}
-
-#[inline(always)]
 pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
     std::array::from_fn(|i| a[i] * b[i])
 }
@@ -71,12 +66,6 @@ pub(crate) fn mul(a: Vector, b: Vector) -> Vector {
 #[inline(always)]
 pub(crate) fn max(a: Vector, b: Vector) -> Vector {
     std::array::from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
-}
-
-/// `a` where `a < b`, else `b`: NaN in `b` is kept, NaN in `a` is not.
-#[inline(always)]
-pub(crate) fn min(a: Vector, b: Vector) -> Vector {
-    std::array::from_fn(|i| if a[i] < b[i] { a[i] } else { b[i] })
 }
 
 #[inline(always)]

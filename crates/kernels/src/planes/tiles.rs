@@ -171,11 +171,12 @@ macro_rules! planes_tiles {
                 }
                 for g in 0..G {
                     if BYTES {
-                        // SAFETY: one bias and one scale per output.
-                        let (scale, bias) =
-                            unsafe { (pass.scales.add(output + g).read(), pass.bias.add(output + g).read()) };
+                        // SAFETY: one scale per output.
+                        let scale = splat(unsafe { pass.scales.add(output + g).read() });
+                        // SAFETY: one bias per output.
+                        let bias = splat(unsafe { pass.bias.add(output + g).read() });
                         for v in 0..V {
-                            sums[g][v] = fma(splat(scale), sums[g][v], splat(bias));
+                            sums[g][v] = fma(scale, sums[g][v], bias);
                         }
                     }
                     // a copy, so that the loop below, which is not unrolled, leaves the sums themselves in registers

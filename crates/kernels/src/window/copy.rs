@@ -24,8 +24,9 @@ macro_rules! window_copy {
                 let phase = window.origin + row_phase * right * window.phase_len;
                 for channel in 0..count {
                     // SAFETY: `channel` is one of the `count` planes.
-                    let (plane, to) =
-                        unsafe { (plane.add(channel * window.input.stride), to.add(channel * window.copy_len + phase)) };
+                    let plane = unsafe { plane.add(channel * window.input.stride) };
+                    // SAFETY: as many copies as planes, of every phase.
+                    let to = unsafe { to.add(channel * window.copy_len + phase) };
                     // Padding rows of a plane in one piece are never overwritten.
                     if !window.one_band() {
                         for row in (0..from).chain(until..all) {

@@ -152,7 +152,7 @@ impl EvalOp for RegionOp {
 
 impl TypedOp for RegionOp {
     fn output_facts(&self, _inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        Ok(self.shared.shapes.iter().map(|shape| f32::fact(shape)).collect())
+        Ok(self.shared.shapes.iter().map(f32::fact).collect())
     }
 
     as_op!();
