@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
-use sentei_kernels::gemv::{GEMV_F32, SparseLinear};
+use sentei_kernels::gemv::{GEMV, SparseLinear};
 use sentei_kernels::planes::Values;
 use sentei_kernels::{Activation, Isa, LINE, Layer, Map};
 
@@ -110,14 +110,13 @@ fn prepare(shape: &Shape, nonzeros: &[(u32, f32)]) -> Vec<Prepared> {
             ready.collect()
         }
         Shape::Linear { inputs, outputs } => {
-            let here = GEMV_F32.iter().filter(|kernel| (kernel.runs_here)());
+            let here = GEMV.iter().filter(|kernel| kernel.isa.runs_here());
             let ready = here.map(|kernel| {
                 let items = nonzeros.iter().copied();
                 let layer = SparseLinear::prepare_for(kernel, *outputs, *inputs, items, None).expect("valid layer");
                 let (x, mut y) = (vec![0.5; *inputs], vec![0.0; *outputs]);
-                let isa = Isa::COMPILED.iter().find(|isa| kernel.name.ends_with(isa.name()));
                 Prepared {
-                    isa: *isa.expect("kernels are named after their instruction set"),
+                    isa: kernel.isa,
                     kernel: kernel.name.to_string(),
                     macs: layer.nnz() as u64,
                     run: Box::new(move || layer.run(&x, &mut y, Activation::Relu)),
