@@ -30,23 +30,6 @@ impl Activation {
             Self::HardSwish => x * clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),
         }
     }
-
-    /// `y = act(x [+ residual])` element by element; all slices have the length of `y`.
-    pub(crate) fn store(self, x: &[f32], residual: Option<&[f32]>, y: &mut [f32]) {
-        #[inline(always)]
-        fn each(x: &[f32], residual: Option<&[f32]>, y: &mut [f32], f: impl Fn(f32) -> f32) {
-            match residual {
-                None => y.iter_mut().zip(x).for_each(|(y, x)| *y = f(*x)),
-                Some(r) => y.iter_mut().zip(x).zip(r).for_each(|((y, x), r)| *y = f(*x + *r)),
-            }
-        }
-        match self {
-            Self::None => each(x, residual, y, |v| v),
-            Self::Relu => each(x, residual, y, |v| Self::Relu.apply(v)),
-            Self::Clip { min, max } => each(x, residual, y, |v| clip(v, min, max)),
-            Self::HardSwish => each(x, residual, y, |v| Self::HardSwish.apply(v)),
-        }
-    }
 }
 
 /// Comparisons in the order of the vector instructions: NaN fails both and is kept.

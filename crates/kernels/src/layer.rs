@@ -55,7 +55,7 @@ pub trait Layer: Debug + Send + Sync {
     /// Multiply-adds of one image.
     fn macs(&self) -> u64;
 
-    /// Name of the micro-kernel, as in reports, for example `f32_spmm_160x1_avx512`.
+    /// Name of the micro-kernel, as in reports, for example `f32_planes_224x1_avx512`.
     fn kernel(&self) -> String;
 
     /// Computes the whole layer on this thread.

@@ -2,15 +2,15 @@
 //!
 //! In: the positions and values of the weights that survived pruning, as they lie in a packed ONNX file or come from
 //! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
-//! weights: [`conv::SparseConv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
+//! weights: [`conv::Conv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
 //! sparse network keeps dense or that have no weights: [`depthwise`], [`pool`], [`elementwise`].
 //! Layers (all that is [`Layer`]) join to a [`region::Region`], which runs them on one arena with a [`team::Team`] of threads.
 //! With the feature `product`, which only training turns on, also dense matrix products (`product::product`).
 //!
 //! ```
-//! use sentei_kernels::conv::{ConvGeometry, SparseConv};
+//! use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
 //! use sentei_kernels::packed::{ByteBudget, Encoding, Packed, Values, nonzeros};
-//! use sentei_kernels::Activation;
+//! use sentei_kernels::{Activation, Isa, Layer, Map, planes};
 //!
 //! // one 3x3 filter with two non-zeros: the centre and its right neighbour
 //! let dense = [0.0, 0.0, 0.0, 0.0, 2.0, 1.0, 0.0, 0.0, 0.0];
@@ -19,9 +19,14 @@
 //! packed.validate(&mut ByteBudget::default())?;
 //!
 //! let geometry = ConvGeometry { pads: [1, 1, 1, 1], ..ConvGeometry::new(1, [1, 3], 1, [3, 3]) };
-//! let conv = SparseConv::prepare(geometry, packed.iter(), Some(&[-5.0]))?;
+//! let (positions, values): (Vec<u32>, Vec<f32>) = packed.iter().unzip();
+//! let values = planes::Values::F32(values);
+//! let weights = ConvWeights { positions: Some(&positions), values: &values, scales: None, bias: Some(&[-5.0]) };
+//! let (isa, map) = (Isa::best(), Map::tight(1, 1, 3));
+//! let choice = ConvChoice::guess(isa, &geometry, map, positions.len(), 1);
+//! let conv = Conv::prepare(isa, &geometry, map, map, weights, Activation::Relu, choice)?;
 //! let (mut y, mut scratch) = ([0.0; 3], vec![0.0; conv.scratch_len()]);
-//! conv.run(&[1.0, 2.0, 3.0], &mut y, None, Activation::Relu, &mut scratch);
+//! conv.run(&[1.0, 2.0, 3.0], &mut y, None, &mut scratch);
 //! assert_eq!(y, [0.0, 2.0, 1.0]);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -45,7 +50,6 @@ pub mod pool;
 #[cfg(feature = "product")]
 pub mod product;
 pub mod region;
-pub mod spmm;
 pub mod team;
 
 mod activation;
@@ -65,12 +69,14 @@ pub use isa::Isa;
 pub use layer::{Call, Layer, Shared};
 pub use map::{LINE, Map};
 
-/// Name of every micro-kernel of this build, and whether this processor can run it.
-pub fn kernels() -> Vec<(&'static str, bool)> {
-    let products = spmm::SPMM_F32.iter().map(|kernel| (kernel.name, (kernel.runs_here)()));
+/// Name of every family of micro-kernels of this build, and whether this processor can run it.
+///
+/// What runs a layer is named after its tile too: `f32_planes_224x1_avx512`, 224 pixels times 1 output, is one of `f32_planes_avx512`.
+pub fn kernels() -> Vec<(String, bool)> {
+    let planes = |isa: &Isa| ["f32", "i8"].map(|values| (format!("{values}_planes_{}", isa.name()), isa.runs_here()));
     let vectors =
-        gemv::GEMV.iter().flat_map(|kernel| [kernel.name, kernel.name_i8].map(|name| (name, kernel.isa.runs_here())));
-    products.chain(vectors).collect()
+        |kernel: &gemv::GemvKernel| [kernel.name, kernel.name_i8].map(|name| (name.to_owned(), kernel.isa.runs_here()));
+    Isa::COMPILED.iter().flat_map(planes).chain(gemv::GEMV.iter().flat_map(vectors)).collect()
 }
 
 /// Checks that flat indices are strictly increasing and below `len`.

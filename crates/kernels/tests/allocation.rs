@@ -6,9 +6,10 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::sync::Arc;
 
-use sentei_kernels::conv::{ConvGeometry, SparseConv};
+use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
 use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
 use sentei_kernels::packed::{ByteBudget, Encoding, Packed, PackedError, Values};
+use sentei_kernels::planes;
 use sentei_kernels::region::RegionBuilder;
 use sentei_kernels::team::Team;
 use sentei_kernels::{Activation, Call, Isa, Layer, Map};
@@ -57,11 +58,18 @@ fn running_a_layer_allocates_nothing() {
             stride: [stride; 2],
             ..ConvGeometry::new(9, [13, 11], 7, [kernel; 2])
         };
-        let nonzeros = every_third(geometry.weights().expect("small"));
-        let conv = SparseConv::prepare(geometry.clone(), nonzeros, None).expect("valid layer");
-        let (x, mut y) = (vec![1.0; geometry.in_len()], vec![0.0; geometry.out_len()]);
+        let (positions, values): (Vec<u32>, Vec<f32>) = every_third(geometry.weights().expect("small")).unzip();
+        let values = planes::Values::F32(values);
+        let weights = ConvWeights { positions: Some(&positions), values: &values, scales: None, bias: None };
+        let input = Map::aligned(9, 13, 11);
+        let output = Map::aligned(7, geometry.out_height(), geometry.out_width());
+        let choice = ConvChoice::guess(Isa::best(), &geometry, input, positions.len(), 1);
+        let activation = Activation::HardSwish;
+        let conv =
+            Conv::prepare(Isa::best(), &geometry, input, output, weights, activation, choice).expect("valid layer");
+        let (x, mut y) = (vec![1.0; input.len()], vec![0.0; output.len()]);
         let (residual, mut scratch) = (y.clone(), vec![0.0; conv.scratch_len()]);
-        let run = || conv.run(&x, &mut y, Some(&residual), Activation::HardSwish, &mut scratch);
+        let run = || conv.run(&x, &mut y, Some(&residual), &mut scratch);
         assert_eq!(allocated_by(run), 0, "kernel {kernel}, stride {stride}");
     }
     let layer = SparseLinear::prepare(19, 33, every_third(19 * 33), None).expect("valid layer");

@@ -154,13 +154,13 @@ fn recall_is_exactly_this_table() {
 #[test]
 fn layers_are_exactly_this_table() {
     insta::assert_snapshot!(tables::layers(&sample::record().pruned[1].layers).markdown(), @r"
-    | Layer | Operator | Shape     | Weights |  Zeros |    Bytes |   MACs | Dense MACs | Kernel            |    Time | Why                             |
-    |-------|----------|-----------|--------:|-------:|---------:|-------:|-----------:|-------------------|--------:|---------------------------------|
-    | conv1 | Conv     | 16×1×3×3  |     144 |  0.0 % |    576 B |  590 k |      590 k | tract_dense       | 49.5 µs | dense is faster at this density |
-    | conv2 | Conv     | 32×16×3×3 |   4,608 | 90.0 % | 2.25 KiB |  472 k |     4.72 M | f32_spmm_8x1_avx2 | 43.6 µs | timed at load                   |
-    | conv3 | Conv     | 64×32×3×3 |  18,432 | 90.0 % | 9.00 KiB | 1.89 M |     18.9 M | f32_spmm_8x1_avx2 | 0.11 ms | timed at load                   |
-    | conv4 | Conv     | 96×64×3×3 |  55,296 | 90.0 % | 27.0 KiB | 1.42 M |     14.2 M | f32_spmm_8x1_avx2 | 90.8 µs | timed at load                   |
-    | fc    | Gemm     | 6×96×1×1  |     576 | 89.9 % |    290 B |     58 |        576 | f32_spmm_8x1_avx2 | 20.0 µs | timed at load                   |
+    | Layer | Operator | Shape     | Weights |  Zeros |    Bytes |   MACs | Dense MACs | Kernel              |    Time | Why                             |
+    |-------|----------|-----------|--------:|-------:|---------:|-------:|-----------:|---------------------|--------:|---------------------------------|
+    | conv1 | Conv     | 16×1×3×3  |     144 |  0.0 % |    576 B |  590 k |      590 k | tract_dense         | 49.5 µs | dense is faster at this density |
+    | conv2 | Conv     | 32×16×3×3 |   4,608 | 90.0 % | 2.25 KiB |  472 k |     4.72 M | f32_planes_8x1_avx2 | 43.6 µs | timed at load                   |
+    | conv3 | Conv     | 64×32×3×3 |  18,432 | 90.0 % | 9.00 KiB | 1.89 M |     18.9 M | f32_planes_8x1_avx2 | 0.11 ms | timed at load                   |
+    | conv4 | Conv     | 96×64×3×3 |  55,296 | 90.0 % | 27.0 KiB | 1.42 M |     14.2 M | f32_planes_8x1_avx2 | 90.8 µs | timed at load                   |
+    | fc    | Gemm     | 6×96×1×1  |     576 | 89.9 % |    290 B |     58 |        576 | f32_planes_8x1_avx2 | 20.0 µs | timed at load                   |
     ");
 }
 

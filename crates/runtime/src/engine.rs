@@ -180,7 +180,7 @@ pub struct LayerKernel {
     pub op: String,
     /// Shape of the weight.
     pub shape: Vec<usize>,
-    /// Kernel, for example `f32_spmm_96x1_avx2`, or `dense`.
+    /// Kernel, for example `f32_planes_112x1_avx2`, or `dense`.
     pub kernel: String,
     /// Why this kernel, for example `sparse 3.1x`.
     pub reason: String,

@@ -1,160 +1,217 @@
-//! Every kernel of the table on awkward layers; the reference is the seven-fold loop in f64.
+//! Every way to run a convolution against four nested loops.
+
+use std::sync::Once;
 
 use super::*;
-use crate::spmm::SPMM_F32;
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use crate::{Activation, Isa, LINE, Layer};
 
-const GUARD: f32 = 12345.0;
+struct Case {
+    geometry: ConvGeometry,
+    positions: Vec<u32>,
+    values: Vec<f32>,
+    bytes: Vec<i8>,
+    scales: Vec<f32>,
+    bias: Vec<f32>,
+}
 
-fn reference(g: &ConvGeometry, w: &[f32], bias: &[f32], x: &[f32]) -> Vec<(f64, f64)> {
-    let [kernel_rows, kernel_columns] = g.kernel;
-    let (group_inputs, group_outputs) = (g.in_channels / g.groups, g.out_channels / g.groups);
-    let mut y = vec![];
-    for o in 0..g.out_channels {
-        for row in 0..g.out_height() {
-            for column in 0..g.out_width() {
-                let mut sum = f64::from(bias[o]);
-                let mut magnitude = sum.abs();
-                for i in 0..group_inputs {
-                    for tap in 0..kernel_rows * kernel_columns {
-                        let (r, c) = (tap / kernel_columns, tap % kernel_columns);
-                        let at = (row * g.stride[0] + r * g.dilation[0]).checked_sub(g.pads[0]);
-                        let Some(in_row) = at.filter(|at| *at < g.in_height) else { continue };
-                        let at = (column * g.stride[1] + c * g.dilation[1]).checked_sub(g.pads[1]);
-                        let Some(in_column) = at.filter(|at| *at < g.in_width) else { continue };
-                        let channel = o / group_outputs * group_inputs + i;
-                        let weight = w[(o * group_inputs + i) * kernel_rows * kernel_columns + tap];
-                        let pixel = x[(channel * g.in_height + in_row) * g.in_width + in_column];
-                        sum += f64::from(weight) * f64::from(pixel);
-                        magnitude += (f64::from(weight) * f64::from(pixel)).abs();
+fn noise(seed: &mut u64) -> f32 {
+    *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+    (*seed >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+impl Case {
+    /// A layer with about `density` of its weights; row 1 is empty where there is one.
+    fn new(geometry: &ConvGeometry, density: f32) -> Self {
+        let seed = &mut 7;
+        let weights = geometry.weights().unwrap();
+        let row = weights / geometry.out_channels;
+        let exists = |i: &usize, r: f32| density >= 1.0 || (r.abs() < density && i / row != 1);
+        let positions: Vec<u32> = (0..weights).filter(|i| exists(i, noise(seed))).map(|i| i as u32).collect();
+        let values = positions.iter().map(|_| noise(seed)).collect();
+        let bytes = positions.iter().map(|_| (noise(seed) * 127.0) as i8).collect();
+        let scales = (0..geometry.out_channels).map(|_| 0.01 + noise(seed).abs() / 100.0).collect();
+        let bias = (0..geometry.out_channels).map(|_| noise(seed)).collect();
+        Self { geometry: geometry.clone(), positions, values, bytes, scales, bias }
+    }
+
+    fn weight(&self, k: usize, bytes: bool) -> f64 {
+        let row = self.geometry.weights().unwrap() / self.geometry.out_channels;
+        let scaled = || f64::from(self.bytes[k]) * f64::from(self.scales[self.positions[k] as usize / row]);
+        if bytes { scaled() } else { f64::from(self.values[k]) }
+    }
+
+    /// Sum and sum of absolute values of every output, on tight tensors.
+    fn reference(&self, x: &[f32], bytes: bool) -> Vec<(f64, f64)> {
+        let g = &self.geometry;
+        let [kh, kw] = g.kernel;
+        let (oh, ow) = (g.out_height(), g.out_width());
+        let group_in = g.in_channels / g.groups;
+        let mut y: Vec<(f64, f64)> =
+            (0..g.out_len()).map(|i| f64::from(self.bias[i / (oh * ow)])).map(|b| (b, b.abs())).collect();
+        for (k, position) in self.positions.iter().enumerate() {
+            let position = *position as usize;
+            let (output, input, tap) =
+                (position / (group_in * kh * kw), position / (kh * kw) % group_in, position % (kh * kw));
+            let channel = output / (g.out_channels / g.groups) * group_in + input;
+            let w = self.weight(k, bytes);
+            for r in 0..oh {
+                for c in 0..ow {
+                    let ir = (r * g.stride[0] + tap / kw * g.dilation[0]).checked_sub(g.pads[0]);
+                    let ic = (c * g.stride[1] + tap % kw * g.dilation[1]).checked_sub(g.pads[1]);
+                    let (Some(ir), Some(ic)) = (ir, ic) else { continue };
+                    if ir < g.in_height && ic < g.in_width {
+                        let product = w * f64::from(x[(channel * g.in_height + ir) * g.in_width + ic]);
+                        let sum = &mut y[(output * oh + r) * ow + c];
+                        *sum = (sum.0 + product, sum.1 + product.abs());
                     }
                 }
-                y.push((sum, magnitude));
             }
         }
-    }
-    y
-}
-
-fn check(g: &ConvGeometry, density: f64, seed: u64) {
-    let mut rng = ChaCha8Rng::seed_from_u64(seed);
-    let mut random = |len: usize| (0..len).map(|_| rng.random_range(-1.0f32..1.0)).collect::<Vec<_>>();
-    let mut w = random(g.weights().unwrap());
-    let (bias, x, residual) = (random(g.out_channels), random(g.in_len()), random(g.out_len()));
-    w.iter_mut().filter(|_| !rng.random_bool(density)).for_each(|w| *w = 0.0);
-    let expected = reference(g, &w, &bias, &x);
-    let terms = w.len() / g.out_channels + 3;
-
-    let (positions, values) = crate::packed::nonzeros(&w);
-    for kernel in SPMM_F32.iter().filter(|kernel| (kernel.runs_here)()) {
-        let nonzeros = positions.iter().copied().zip(values.iter().copied());
-        let conv = SparseConv::prepare_for(kernel, g.clone(), nonzeros, Some(&bias)).unwrap();
-        assert_eq!((conv.nnz(), conv.kernel_name()), (positions.len(), kernel.name));
-        for with_residual in [false, true] {
-            let (scratch_len, y_len) = (conv.scratch_len(), g.out_len());
-            let mut scratch = vec![f32::NAN; scratch_len + 9];
-            let mut y = vec![GUARD; y_len + 18];
-            let residual = with_residual.then_some(&residual[..]);
-            conv.run(&x, &mut y[9..9 + y_len], residual, Activation::Relu, &mut scratch);
-            assert!(y[..9].iter().chain(&y[9 + y_len..]).all(|v| *v == GUARD), "{}: guard of {g:?}", kernel.name);
-            assert!(scratch[scratch_len..].iter().all(|v| v.is_nan()), "{}: scratch of {g:?}", kernel.name);
-            for (at, (sum, magnitude)) in expected.iter().enumerate() {
-                let added = f64::from(residual.map_or(0.0, |residual| residual[at]));
-                let rounding_tolerance = terms as f64 * f64::from(f32::EPSILON) * (magnitude + added.abs());
-                let (found, expected) = (f64::from(y[9 + at]), (sum + added).max(0.0));
-                let right = (found - expected).abs() <= rounding_tolerance;
-                assert!(right, "{} on {g:?}: element {at} is {found}, expected {expected}", kernel.name);
-            }
-        }
+        y
     }
 }
 
-fn conv(in_channels: usize, input: [usize; 2], out_channels: usize, kernel: [usize; 2]) -> ConvGeometry {
-    ConvGeometry::new(in_channels, input, out_channels, kernel)
-}
-
-#[test]
-fn square_maps_of_odd_sizes_with_a_same_padding_match_the_reference() {
-    for size in [1, 3, 7, 13, 28] {
-        for stride in [1, 2, 3] {
-            for kernel in [1, 3, 5] {
-                let pad = kernel / 2;
-                let g =
-                    ConvGeometry { stride: [stride; 2], pads: [pad; 4], ..conv(3, [size, size], 5, [kernel, kernel]) };
-                check(&g, 0.3, (size * 100 + stride * 10 + kernel) as u64);
-            }
-        }
+/// A tight tensor laid out as `map`, what means nothing being NaN.
+fn lay_out(map: Map, tight: &[f32]) -> Vec<f32> {
+    let mut x = vec![f32::NAN; map.len()];
+    for (plane, from) in x.chunks_exact_mut(map.stride).zip(tight.chunks_exact(map.pixels())) {
+        plane[..map.pixels()].copy_from_slice(from);
     }
+    x
 }
 
-#[test]
-fn layers_without_padding_are_read_in_place() {
-    let g = conv(4, [9, 11], 6, [3, 2]);
-    check(&g, 0.4, 1);
-    let one_by_one = conv(17, [5, 7], 9, [1, 1]);
-    check(&one_by_one, 0.4, 2);
-    assert_eq!(SparseConv::prepare(one_by_one, [], None).unwrap().scratch_len(), 0);
-}
-
-#[test]
-fn asymmetric_pads_strides_and_dilations_match_the_reference() {
-    let base = conv(3, [11, 8], 4, [3, 2]);
-    let pads = [[1, 0, 0, 0], [0, 2, 1, 0], [3, 1, 0, 4], [0, 0, 0, 1], [5, 5, 5, 5]];
-    let steps =
-        [([1, 1], [2, 3]), ([2, 1], [1, 1]), ([1, 3], [2, 1]), ([3, 2], [3, 4]), ([2, 2], [2, 2]), ([4, 4], [1, 1])];
-    for (p, pads) in pads.into_iter().enumerate() {
-        for (s, (stride, dilation)) in steps.into_iter().enumerate() {
-            check(&ConvGeometry { pads, stride, dilation, ..base.clone() }, 0.5, (p * 10 + s) as u64);
-        }
-    }
-}
-
-#[test]
-fn groups_and_depthwise_match_the_reference() {
-    for (groups, in_channels, out_channels) in [(2, 6, 4), (3, 3, 6), (5, 5, 5)] {
-        for stride in [1, 2] {
-            let g = ConvGeometry {
-                groups,
-                stride: [stride; 2],
-                pads: [1; 4],
-                ..conv(in_channels, [9, 7], out_channels, [3, 3])
-            };
-            check(&g, 0.6, groups as u64);
-            check(&g, 1.0, groups as u64);
-        }
-    }
-}
-
-#[test]
-fn empty_and_dense_weights_match_the_reference() {
-    for density in [0.0, 1.0] {
-        check(&ConvGeometry { pads: [1; 4], ..conv(5, [7, 7], 3, [3, 3]) }, density, 4);
-        check(&conv(5, [3, 3], 2, [1, 1]), density, 5);
-    }
-}
-
-#[test]
-fn layers_cut_into_pieces_and_input_blocks_match_the_reference() {
-    let g = ConvGeometry { pads: [1, 0, 1, 1], ..conv(130, [33, 35], 70, [3, 1]) };
-    check(&g, 0.2, 6);
-    let nonzeros = (0..g.weights().unwrap() as u32).step_by(5).map(|index| (index, 1.0));
-    let prepared = SparseConv::prepare(g.clone(), nonzeros, None).unwrap();
-    assert!(prepared.rows.blocks() > 1 && prepared.piece_rows < g.out_height());
-}
-
-#[test]
-fn wrong_weight_lists_are_refused() {
-    let prepare = |items: &[(u32, f32)], bias: Option<&[f32]>| {
-        SparseConv::prepare(conv(2, [3, 3], 2, [1, 1]), items.iter().copied(), bias).unwrap_err()
+fn check(case: &Case, isa: Isa, choice: ConvChoice, aligned: bool, bytes: bool) {
+    let g = &case.geometry;
+    let map = if aligned { Map::aligned } else { Map::tight };
+    let input = map(g.in_channels, g.in_height, g.in_width);
+    let output = map(g.out_channels, g.out_height(), g.out_width());
+    let values = if bytes { Values::I8(case.bytes.clone()) } else { Values::F32(case.values.clone()) };
+    let dense = case.positions.len() == g.weights().unwrap();
+    let weights = ConvWeights {
+        positions: (!dense).then_some(&case.positions[..]),
+        values: &values,
+        scales: bytes.then_some(&case.scales[..]),
+        bias: Some(&case.bias),
     };
-    assert_eq!(prepare(&[(4, 1.0)], None), KernelError::IndexOutside { index: 4, len: 4 });
-    assert_eq!(prepare(&[(1, 1.0), (1, 2.0)], None), KernelError::IndexOrder { previous: 1, index: 1 });
-    assert_eq!(prepare(&[], Some(&[0.0; 3])), KernelError::BiasLength { expected: 2, found: 3 });
+    let activation = Activation::Clip { min: -0.5, max: 2.0 };
+    let conv = Conv::prepare(isa, g, input, output, weights, activation, choice).unwrap();
+    assert_eq!((conv.nnz(), conv.macs()), (case.positions.len(), (case.positions.len() * output.pixels()) as u64));
+    let seed = &mut 3;
+    let tight: Vec<f32> = (0..g.in_len()).map(|_| noise(seed)).collect();
+    let added: Vec<f32> = (0..g.out_len()).map(|_| noise(seed)).collect();
+    let (x, residual) = (lay_out(input, &tight), lay_out(output, &added));
+    let guard = 123.0;
+    let mut y = vec![guard; output.len() + LINE];
+    let mut scratch = vec![f32::NAN; conv.scratch_len()];
+    conv.run(&x, &mut y[..output.len()], Some(&residual), &mut scratch);
+    assert!(y[output.len()..].iter().all(|y| *y == guard), "wrote past the output");
+    for (i, (sum, size)) in case.reference(&tight, bytes).into_iter().enumerate() {
+        let found = y[i / output.pixels() * output.stride + i % output.pixels()];
+        let expected = (sum + f64::from(added[i])).clamp(-0.5, 2.0);
+        let error = (f64::from(found) - expected).abs();
+        assert!(
+            error <= 3e-6 * (size + 1.0),
+            "{g:?} {isa:?} {choice:?} bytes {bytes}: y[{i}] is {found}, not {expected}"
+        );
+    }
+    // every unit alone, from the last to the first, each with fresh scratch memory
+    let mut again = vec![guard; output.len()];
+    for unit in (0..conv.units()).rev() {
+        scratch.fill(f32::NAN);
+        let call = crate::Call { x: &x, y: crate::Shared::new(&mut again), residual: Some(&residual) };
+        // SAFETY: one thread, and `again` is borrowed for the call.
+        unsafe { conv.run_units(unit..unit + 1, &call, &mut scratch) };
+        assert!(conv.unit_cost(unit) > 0);
+    }
+    for (plane, other) in again.chunks_exact(output.stride).zip(y.chunks_exact(output.stride)) {
+        assert_eq!(plane[..output.pixels()], other[..output.pixels()], "units alone give other bits");
+    }
+}
+
+fn geometries() -> Vec<ConvGeometry> {
+    let base = |i: usize, size: [usize; 2], o: usize, k: [usize; 2]| ConvGeometry::new(i, size, o, k);
+    vec![
+        base(5, [4, 4], 6, [1, 1]),
+        base(17, [7, 7], 11, [1, 1]),
+        base(3, [13, 5], 2, [1, 1]),
+        base(1, [1, 1], 1, [1, 1]),
+        ConvGeometry { pads: [1; 4], ..base(6, [7, 7], 9, [3, 3]) },
+        ConvGeometry { pads: [1; 4], ..base(4, [16, 16], 5, [3, 3]) },
+        ConvGeometry { pads: [1; 4], stride: [2, 2], ..base(3, [15, 17], 7, [3, 3]) },
+        ConvGeometry { pads: [3; 4], stride: [2, 2], ..base(3, [23, 40], 8, [7, 7]) },
+        ConvGeometry { stride: [2, 2], ..base(4, [14, 14], 4, [1, 1]) },
+        ConvGeometry { pads: [2, 0, 1, 3], dilation: [2, 1], ..base(2, [9, 20], 3, [3, 2]) },
+        ConvGeometry { pads: [1; 4], groups: 2, ..base(6, [8, 8], 4, [3, 3]) },
+        ConvGeometry { stride: [3, 3], ..base(2, [11, 40], 3, [3, 3]) },
+    ]
+}
+
+/// The instruction sets this CPU runs; the others are reported as skipped.
+fn instruction_sets() -> impl Iterator<Item = Isa> {
+    static REPORT: Once = Once::new();
+    REPORT.call_once(|| {
+        for isa in Isa::COMPILED {
+            let word = if isa.runs_here() { "ran" } else { "SKIPPED (not on this CPU)" };
+            eprintln!("{word}: f32_planes_{name}, i8_planes_{name}", name = isa.name());
+        }
+    });
+    Isa::COMPILED.iter().copied().filter(|isa| isa.runs_here())
 }
 
 #[test]
-fn the_stated_bytes_are_eight_per_weight_plus_rows() {
-    let conv = SparseConv::prepare(conv(2, [3, 3], 2, [1, 1]), [(0, 1.0), (3, 2.0)], None).unwrap();
-    assert_eq!((conv.nnz(), conv.weight_bytes(), conv.macs()), (2, 2 * 8 + 3 * 4 + 2 * 4, 18));
+fn every_guess_computes_what_four_loops_compute() {
+    for geometry in &geometries() {
+        for density in [0.0, 0.1, 0.5, 1.0] {
+            let case = Case::new(geometry, density);
+            let input = Map::aligned(geometry.in_channels, geometry.in_height, geometry.in_width);
+            for isa in instruction_sets() {
+                for group in [1, 2, 4, 8] {
+                    let choice = ConvChoice::guess(isa, geometry, input, case.positions.len(), group);
+                    for aligned in [true, false] {
+                        for bytes in [true, false] {
+                            check(&case, isa, choice, aligned, bytes);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn odd_choices_give_the_same_result() {
+    for geometry in &geometries() {
+        let case = Case::new(geometry, 0.4);
+        for isa in instruction_sets() {
+            for (group, vectors, pitch, piece_rows, block_channels) in
+                [(1, 1, 0, 1, 1), (1, 3, 24, 2, 2), (2, 2, 8, 3, 3), (4, 9, 48, 5, 1), (1, 99, 64, 99, 99)]
+            {
+                let choice = ConvChoice { group, vectors, pitch, piece_rows, block_channels };
+                check(&case, isa, choice, true, false);
+                check(&case, isa, choice, false, true);
+            }
+        }
+    }
+}
+
+#[test]
+fn wrong_maps_values_and_scales_are_refused() {
+    let geometry = ConvGeometry::new(2, [4, 4], 3, [1, 1]);
+    let (input, output) = (Map::tight(2, 4, 4), Map::tight(3, 4, 4));
+    let choice = ConvChoice::guess(Isa::Scalar, &geometry, input, 6, 1);
+    let prepare = |input: Map, output: Map, positions: Option<&[u32]>, values: &Values, scales: Option<&[f32]>| {
+        let weights = ConvWeights { positions, values, scales, bias: None };
+        Conv::prepare(Isa::Scalar, &geometry, input, output, weights, Activation::None, choice).map(|_| ()).unwrap_err()
+    };
+    let (six, two) = (Values::F32(vec![1.0; 6]), Values::F32(vec![1.0; 2]));
+    let narrow = Map { stride: 15, ..output };
+    assert!(matches!(prepare(output, output, None, &six, None), KernelError::Map { what: "input", .. }));
+    assert!(matches!(prepare(input, narrow, None, &six, None), KernelError::Map { what: "output", .. }));
+    assert_eq!(prepare(input, output, None, &two, None), KernelError::ValueCount { expected: 6, found: 2 });
+    assert_eq!(prepare(input, output, None, &six, Some(&[1.0; 3])), KernelError::ScaleCount { expected: 0, found: 3 });
+    let bytes = Values::I8(vec![1; 6]);
+    assert_eq!(prepare(input, output, None, &bytes, None), KernelError::ScaleCount { expected: 3, found: 0 });
+    let order = KernelError::IndexOrder { previous: 3, index: 3 };
+    assert_eq!(prepare(input, output, Some(&[3, 3]), &two, None), order);
+    assert_eq!(prepare(input, output, Some(&[0, 6]), &two, None), KernelError::IndexOutside { index: 6, len: 6 });
 }

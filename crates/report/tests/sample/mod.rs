@@ -173,7 +173,7 @@ fn layers(kept: f64) -> Vec<LayerRow> {
             bytes: nonzero * if dense { 4 } else { 5 },
             macs: nonzero * pixels,
             dense_macs: weights * pixels,
-            kernel: Some(if dense { "tract_dense".into() } else { "f32_spmm_8x1_avx2".into() }),
+            kernel: Some(if dense { "tract_dense".into() } else { "f32_planes_8x1_avx2".into() }),
             time_ns: Some(20_000 + nonzero * pixels / 20),
             reason: Some(if dense { "dense is faster at this density".into() } else { "timed at load".into() }),
         }

@@ -147,7 +147,7 @@ mod tests {
         }
 
         fn conv(&mut self, x: Value) -> Value {
-            let weights = Weights::dense(vec![2, 2, 1, 1], vec![1.0; 4].into(), None).into();
+            let weights = Weights::dense(vec![2, 2, 1, 1], vec![1.0; 4], None).into();
             let geometry = ConvGeometry::new(2, [3, 3], 2, [1, 1]);
             self.push("Conv", Kind::Conv { geometry, weights }, x, None, Activation::None)
         }

@@ -126,7 +126,8 @@ fn difference(graph: &Onnx, session: &mut TractSession) -> f32 {
 
 #[test]
 fn whole_networks_are_one_region_and_agree_with_dense_tract() {
-    let networks: [(&str, fn(usize) -> Onnx, &[&str]); 3] = [
+    type Network = (&'static str, fn(usize) -> Onnx, &'static [&'static str]);
+    let networks: [Network; 3] = [
         ("resnet", Onnx::resnet, &["Region", "Softmax"]),
         ("mobilenet", Onnx::mobilenet, &["Region"]),
         ("mlp", Onnx::mlp, &["Region"]),
