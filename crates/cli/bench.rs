@@ -106,7 +106,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         memory: !args.no_memory,
         tune: args.tune,
     };
-    let (bench, mut sessions, notes) = measure::bench(&subjects, &plan)?;
+    let measure::Measured { bench, mut sessions, notes } = measure::bench(&subjects, &plan)?;
     out.say(tables::bench(&bench).plain());
     if args.per_layer {
         for (subject, session) in subjects.iter().zip(&mut sessions) {

@@ -99,11 +99,21 @@ pub struct Plan {
     pub tune: bool,
 }
 
+/// What [`bench`] gives.
+pub struct Measured {
+    /// Samples and memory, one row per subject.
+    pub bench: Bench,
+    /// The loaded models, one per subject.
+    pub sessions: Vec<Box<dyn Session>>,
+    /// What a user should know, one sentence each.
+    pub notes: Vec<String>,
+}
+
 /// Measures all subjects in interleaved rounds of this process; the first one is the baseline of every ratio.
 ///
 /// # Errors
 /// When a model cannot be loaded or run; the error names its file.
-pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Session>>, Vec<String>)> {
+pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<Measured> {
     let engine = plan.engine.engine()?;
     let mut sessions = Vec::new();
     let mut loads = Vec::new();
@@ -150,7 +160,7 @@ pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<(Bench, Vec<Box<dyn Se
         });
     }
     let bench = Bench { machine: Machine::here(), threads: plan.options.threads, interleaved: true, rows };
-    Ok((bench, sessions, notes))
+    Ok(Measured { bench, sessions, notes })
 }
 
 /// The layer that a node of an engine's plan belongs to. Engines cut a layer into nodes named after it, as tract does

@@ -320,7 +320,7 @@ impl Shrink {
             let seconds = self.recipe.bench.seconds;
             let plan = Plan { engine: *engine, options, seconds, rounds: 100, warmup: 3, memory: true, tune: false };
             self.out.note(format!("measuring {} models in {}", subjects.len(), engine.name()));
-            let (bench, mut sessions, _) = match measure::bench(&subjects, &plan) {
+            let measure::Measured { bench, mut sessions, .. } = match measure::bench(&subjects, &plan) {
                 Ok(done) => done,
                 // Without the engine that runs sparse there is nothing to report; a missing rival is a remark.
                 Err(error) if i > 0 && crate::exit::code(&error) == 5 => {

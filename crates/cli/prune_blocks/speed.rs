@@ -36,7 +36,7 @@ pub fn compare(dense: &Graph, small: &Graph, recipe: &BenchRecipe, out: Output) 
         };
         out.note(format!("measuring both networks in {}", engine.name()));
         match measure::bench(&subjects, &plan) {
-            Ok((bench, ..)) => benches.push(bench),
+            Ok(measured) => benches.push(measured.bench),
             Err(error) if i > 0 && crate::exit::code(&error) == 5 => {
                 out.note(format!("note: {} was not measured: {error:#}", engine.name()));
             }
