@@ -41,7 +41,7 @@ pub struct Conv {
     /// Strips of `pitch` columns; one where the map itself is read.
     strips: usize,
     /// Where the vectors of a piece belong, by strip: of all pieces but the last, and of the last.
-    places: Vec<[Vec<Place>; 2]>,
+    places: Vec<[Places; 2]>,
     macs: u64,
 }
 
@@ -92,11 +92,15 @@ impl Conv {
         let rows = Rows::build(&layout, &items, weights.values, bias, scales)?;
 
         let last = pixels - (pixels - 1) / piece * piece;
-        let places = |strip: usize, count: usize| match direct {
-            true => line_places(kernels.lanes, count),
-            false => strip_places(kernels.lanes, pitch, count / pitch, width, strip),
+        let places = |strip: usize, count: usize, room: usize| match direct {
+            true => Places::new(kernels.lanes, line_places(kernels.lanes, count), room),
+            false => Places::new(kernels.lanes, strip_places(kernels.lanes, pitch, count / pitch, width, strip), room),
         };
-        let places = (0..strips).map(|strip| [places(strip, piece), places(strip, last)]).collect();
+        // what follows the last pixel of a plane may be overwritten, which the last vector of the last strip ends with
+        let before = pixels - last;
+        let room = output.stride - if direct { before } else { before / pitch * width };
+        let room = |strip: usize| if strip + 1 == strips { room } else { 0 };
+        let places = (0..strips).map(|strip| [places(strip, piece, 0), places(strip, last, room(strip))]).collect();
         let geometry = geometry.clone();
         let conv = Self {
             geometry,
@@ -158,7 +162,6 @@ impl Conv {
         let places = &self.places[strip][usize::from(first + count == self.pixels)];
         let lanes = self.kernels.lanes;
         let vectors = count.div_ceil(lanes);
-        let per_vector = places.len() / vectors;
         let width = self.geometry.out_width();
         // x is read from here on, and places lead from there on
         let (from, to) = match &self.spread {
@@ -170,7 +173,7 @@ impl Conv {
         let mut done = 0;
         for tile in 0..tiles {
             let width = (vectors - done).div_ceil(tiles - tile);
-            let (start, places) = (done * lanes, &places[done * per_vector..(done + width) * per_vector]);
+            let (start, places) = (done * lanes, places.of(done..done + width));
             done += width;
             for block in 0..rows.blocks {
                 let cursors = &segment.cursors[block * segment.runs.len()..][..segment.runs.len()];
@@ -182,12 +185,12 @@ impl Conv {
                         (Values::F32(values), _) => (values[cursor.values..].as_ptr(), std::ptr::null()),
                         (Values::I8(_), None) => unreachable!("bytes come with scales"),
                     };
-                    let at = run.first * self.output.stride + to;
+                    let at = run.first * self.output.stride + to + if places.is_empty() { start } else { 0 };
                     let sums_stride = width * lanes;
                     let sums_at = (run.first - segment.outputs.start) * sums_stride;
                     let pass = Pass {
-                        counts: rows.counts[cursor.counts..].as_ptr(),
-                        groups: run.groups,
+                        turns: rows.turns[cursor.turns..].as_ptr(),
+                        groups: cursor.groups,
                         offsets: rows.offsets[cursor.entries..].as_ptr(),
                         values,
                         bias: rows.bias[run.first..].as_ptr(),
@@ -199,7 +202,7 @@ impl Conv {
                         stride: self.output.stride,
                         residual: call.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
                         places: places.as_ptr(),
-                        segments: per_vector,
+                        segments: places.len() / width,
                         first: block == 0,
                         last: block + 1 == rows.blocks,
                         activation: self.activation,
@@ -227,21 +230,70 @@ impl Conv {
     }
 }
 
+/// Where the vectors of a piece belong.
+#[derive(Debug)]
+struct Places {
+    per_vector: usize,
+    /// Empty when all vectors follow each other in the output.
+    all: Vec<Place>,
+}
+
+impl Places {
+    /// As many `places` for every vector; the last vector may be written whole if it ends at most `room` elements from the
+    /// start of the piece.
+    fn new(lanes: usize, places: Vec<Vec<Place>>, room: usize) -> Self {
+        let mut merged: Vec<Vec<Place>> = places.into_iter().map(merged).collect();
+        if let Some([place]) = merged.last_mut().map(|places| &mut places[..]) {
+            if place.from == 0 && place.to > 0 && place.offset >= 0 && place.offset as usize + lanes <= room {
+                place.to = lanes;
+            }
+        }
+        let follows = |(vector, places): (usize, &Vec<Place>)| {
+            places[..] == [Place { offset: (vector * lanes) as isize, from: 0, to: lanes }]
+        };
+        if merged.iter().enumerate().all(follows) {
+            return Self { per_vector: 0, all: Vec::new() };
+        }
+        let per_vector = merged.iter().map(Vec::len).max().unwrap_or(1);
+        let nowhere = Place { offset: 0, from: 0, to: 0 };
+        merged.iter_mut().for_each(|places| places.resize(per_vector, nowhere));
+        Self { per_vector, all: merged.concat() }
+    }
+
+    fn of(&self, vectors: Range<usize>) -> &[Place] {
+        &self.all[vectors.start * self.per_vector..vectors.end * self.per_vector]
+    }
+}
+
+/// Makes one place of those that follow each other.
+fn merged(places: Vec<Place>) -> Vec<Place> {
+    let mut merged: Vec<Place> = Vec::new();
+    for place in places {
+        match merged.last_mut() {
+            Some(last) if place.to == place.from => debug_assert!(last.to <= place.from),
+            Some(last) if last.offset == place.offset && last.to == place.from => last.to = place.to,
+            _ => merged.push(place),
+        }
+    }
+    merged
+}
+
 /// Columns of a strip: 8, or whole lines.
 fn strip(pitch: usize) -> usize {
     if pitch <= 8 { 8 } else { pitch.next_multiple_of(LINE) }
 }
 
 /// Places of `count` pixels that follow each other.
-fn line_places(lanes: usize, count: usize) -> Vec<Place> {
-    let place = |first: usize| Place { offset: first as isize, from: 0, to: lanes.min(count - first) };
+fn line_places(lanes: usize, count: usize) -> Vec<Vec<Place>> {
+    let place = |first: usize| vec![Place { offset: first as isize, from: 0, to: lanes.min(count - first) }];
     (0..count).step_by(lanes).map(place).collect()
 }
 
 /// Places of the vectors of `rows` rows of a strip, in an output of `width` columns.
-fn strip_places(lanes: usize, pitch: usize, rows: usize, width: usize, strip: usize) -> Vec<Place> {
-    let mut places = Vec::new();
+fn strip_places(lanes: usize, pitch: usize, rows: usize, width: usize, strip: usize) -> Vec<Vec<Place>> {
+    let mut vectors = Vec::new();
     for first in (0..rows * pitch).step_by(lanes) {
+        let mut places = Vec::new();
         for lane in (0..lanes).step_by(pitch.min(lanes)) {
             let (row, column) = ((first + lane) / pitch, (first + lane) % pitch + strip * pitch);
             let inside = if row < rows {
@@ -252,8 +304,9 @@ fn strip_places(lanes: usize, pitch: usize, rows: usize, width: usize, strip: us
             let offset = (row * width + column) as isize - lane as isize;
             places.push(Place { offset, from: lane, to: lane + inside });
         }
+        vectors.push(places);
     }
-    places
+    vectors
 }
 
 /// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.

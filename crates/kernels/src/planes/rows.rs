@@ -1,4 +1,4 @@
-//! Weights in the order the tile kernels read them: counts, offsets and values, three streams.
+//! Weights in the order the tile kernels read them: turns, offsets and values, three streams.
 
 use std::ops::Range;
 
@@ -59,10 +59,22 @@ pub(crate) struct Run {
     pub groups: usize,
 }
 
+/// A group whose turn it is, and its entries in this block.
+///
+/// Groups come in order of their number of entries: the processor then foresees where their loops end. In the order of outputs
+/// every group of ten or so entries ended with a wrong guess, which took as long as four entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    pub group: u16,
+    pub entries: u16,
+}
+
 /// Where the streams of one run in one block begin.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cursor {
-    pub counts: usize,
+    pub turns: usize,
+    /// Groups that have a turn.
+    pub groups: usize,
     pub entries: usize,
     pub values: usize,
 }
@@ -84,8 +96,8 @@ pub struct Rows {
     pub(crate) blocks: usize,
     /// Elements to add to the offsets of each block.
     pub(crate) bases: Vec<u32>,
-    /// Entries of each group, `[segment][block][run][group]`.
-    pub(crate) counts: Vec<u16>,
+    /// `[segment][block][run]`, and then the groups; between the first block and the last, only those with entries.
+    pub(crate) turns: Vec<Turn>,
     /// In lines.
     pub(crate) offsets: Vec<u16>,
     pub(crate) values: Values,
@@ -137,7 +149,7 @@ impl Rows {
             segments: Vec::new(),
             blocks: layout.blocks,
             bases,
-            counts: Vec::new(),
+            turns: Vec::new(),
             offsets: Vec::new(),
             values: match values {
                 Values::F32(_) => Values::F32(Vec::new()),
@@ -151,7 +163,7 @@ impl Rows {
         for outputs in cut(&starts, layout) {
             rows.push_segment(layout, outputs, items, &starts, values)?;
         }
-        rows.counts.shrink_to_fit();
+        rows.turns.shrink_to_fit();
         rows.offsets.shrink_to_fit();
         match &mut rows.values {
             Values::F32(values) => values.shrink_to_fit(),
@@ -171,39 +183,51 @@ impl Rows {
         let runs = runs(outputs.clone(), layout.group);
         let entries_before = self.offsets.len();
         let mut cursors = Vec::with_capacity(layout.blocks * runs.len());
-        let mut at = Vec::new();
+        let row = |output: usize| &items[starts[output]..starts[output + 1]];
+        // of a block: offset, member of the group and value; and which of them belong to each group
+        let (mut entries, mut groups) = (Vec::new(), Vec::new());
         for block in 0..layout.blocks as u32 {
+            let idle = block > 0 && block as usize + 1 < layout.blocks;
             for run in &runs {
+                entries.clear();
+                groups.clear();
+                for group in 0..run.groups {
+                    let before = entries.len();
+                    for member in 0..run.group {
+                        let inside =
+                            row(run.first + group * run.group + member).iter().filter(|item| item.block == block);
+                        entries.extend(inside.map(|item| (item.offset, member, item.value)));
+                    }
+                    let own = &mut entries[before..];
+                    own.sort_unstable();
+                    let positions = own.chunk_by(|a, b| a.0 == b.0).count();
+                    if positions > 0 || !idle {
+                        groups.push((positions, group, before..entries.len()));
+                    }
+                }
+                groups.sort_by_key(|(positions, ..)| *positions);
                 cursors.push(Cursor {
-                    counts: self.counts.len(),
+                    turns: self.turns.len(),
+                    groups: groups.len(),
                     entries: self.offsets.len(),
                     values: self.values.len(),
                 });
-                for group in 0..run.groups {
-                    let first = run.first + group * run.group;
-                    at.clear();
-                    for member in 0..run.group {
-                        let row = &items[starts[first + member]..starts[first + member + 1]];
-                        let inside = row.iter().filter(|item| item.block == block);
-                        at.extend(inside.map(|item| (item.offset, member, item.value)));
-                    }
-                    at.sort_unstable();
-                    let before = self.offsets.len();
-                    let mut previous = None;
-                    for (offset, member, value) in &at {
-                        if previous != Some(*offset) {
-                            previous = Some(*offset);
-                            self.push_entry(*offset, self.bases[block as usize], run.group)?;
-                        }
-                        let slot = self.values.len() - run.group + member;
-                        match (&mut self.values, values) {
-                            (Values::F32(to), Values::F32(from)) => to[slot] = from[*value as usize],
-                            (Values::I8(to), Values::I8(from)) => to[slot] = from[*value as usize],
-                            _ => unreachable!("the streams were made of the same kind of values"),
+                for (positions, group, range) in &groups {
+                    let number = |number: usize| {
+                        u16::try_from(number).map_err(|_| KernelError::TooLarge { what: "a block of input channels" })
+                    };
+                    self.turns.push(Turn { group: number(*group)?, entries: number(*positions)? });
+                    for position in entries[range.clone()].chunk_by(|a, b| a.0 == b.0) {
+                        self.push_entry(position[0].0, self.bases[block as usize], run.group)?;
+                        for (_, member, value) in position {
+                            let slot = self.values.len() - run.group + member;
+                            match (&mut self.values, values) {
+                                (Values::F32(to), Values::F32(from)) => to[slot] = from[*value as usize],
+                                (Values::I8(to), Values::I8(from)) => to[slot] = from[*value as usize],
+                                _ => unreachable!("the streams were made of the same kind of values"),
+                            }
                         }
                     }
-                    let count = u16::try_from(self.offsets.len() - before);
-                    self.counts.push(count.map_err(|_| KernelError::TooLarge { what: "a block of input channels" })?);
                 }
             }
         }
@@ -240,11 +264,11 @@ impl Rows {
         self.reach
     }
 
-    /// Bytes that weights, positions, counts, bias and scales occupy.
+    /// Bytes that weights, positions, turns, bias and scales occupy.
     pub fn bytes(&self) -> usize {
         let scales = self.scales.as_ref().map_or(0, |scales| size_of_val(&scales[..]));
         let cursors: usize = self.segments.iter().map(|segment| size_of_val(&segment.cursors[..])).sum();
-        let streams = size_of_val(&self.counts[..]) + size_of_val(&self.offsets[..]) + self.values.bytes();
+        let streams = size_of_val(&self.turns[..]) + size_of_val(&self.offsets[..]) + self.values.bytes();
         streams + cursors + size_of_val(&self.bias[..]) + scales + size_of_val(&self.bases[..])
     }
 }
@@ -296,7 +320,10 @@ mod tests {
         let values = Values::F32(vec![1.0, 2.0, 3.0, 4.0]);
         let layout = Layout { group: 1, blocks: 2, segments: 1 };
         let rows = Rows::build(&layout, &items, &values, vec![0.0; 3], None).unwrap();
-        assert_eq!(rows.counts, [1, 1, 0, 1, 0, 1]);
+        let turn = |group, entries| Turn { group, entries };
+        // few entries first, and in the order of outputs among equals
+        let first = [turn(2, 0), turn(0, 1), turn(1, 1)];
+        assert_eq!(rows.turns, [first, [turn(1, 0), turn(0, 1), turn(2, 1)]].concat());
         assert_eq!(rows.bases, [16, 64]);
         assert_eq!(rows.offsets, [1, 0, 0, 1]);
         assert_eq!(rows.values, Values::F32(vec![1.0, 3.0, 2.0, 4.0]));
@@ -310,7 +337,7 @@ mod tests {
         let layout = Layout { group: 2, blocks: 1, segments: 1 };
         let rows = Rows::build(&layout, &items, &values, vec![0.0; 3], Some(vec![1.0; 3])).unwrap();
         assert_eq!(rows.segments[0].runs.len(), 2);
-        assert_eq!(rows.counts, [2, 1]);
+        assert_eq!(rows.turns, [Turn { group: 0, entries: 2 }, Turn { group: 0, entries: 1 }]);
         assert_eq!(rows.offsets, [0, 2, 1]);
         assert_eq!(rows.values, Values::I8(vec![1, 0, 2, 3, 4]));
     }

@@ -1,12 +1,13 @@
 //! The inner loop of every convolution: some vectors of pixels times groups of outputs, sums in registers.
 
+use super::rows::Turn;
 use crate::Activation;
 
-/// One pass of a tile: consecutive groups of outputs over one block of input channels.
+/// One pass of a tile: the groups of outputs of one run over one block of input channels.
 pub(crate) struct Pass {
-    /// Entries of each group.
-    pub counts: *const u16,
-    /// Number of groups.
+    /// The groups in the order they are computed in.
+    pub turns: *const Turn,
+    /// Number of turns.
     pub groups: usize,
     /// Lines from `x`, one per entry.
     pub offsets: *const u16,
@@ -30,7 +31,7 @@ pub(crate) struct Pass {
     pub residual: *const f32,
     /// For every vector of the tile, `segments` places.
     pub places: *const Place,
-    /// Rows of the output that one vector spans.
+    /// Rows of the output that one vector spans; 0 when all vectors of the tile follow each other from `y` on.
     pub segments: usize,
     /// The sums start here, and not from what an earlier block left.
     pub first: bool,
@@ -51,6 +52,9 @@ pub(crate) struct Place {
     pub to: usize,
 }
 
+/// Fewer sums than this do not keep the multipliers busy: each waits four cycles for itself, two begin in each cycle.
+pub(crate) const FEW_SUMS: usize = 6;
+
 /// Every signed byte as a number, so that a byte becomes a broadcast from the first-level cache.
 pub(crate) static BYTES: [f32; 256] = {
     let mut table = [0.0; 256];
@@ -70,11 +74,11 @@ macro_rules! planes_tiles {
         /// Runs `pass` on a tile of `vectors` vectors with `group` outputs per entry.
         ///
         /// # Safety
-        /// The CPU has the features. `counts` and `bias` (and `scales`) are readable for all groups and outputs, `offsets` and
-        /// `values` for all entries that the counts add up to. From `x`, every offset leads to `vectors * LANES` readable
+        /// The CPU has the features. `turns` are readable, `bias` (and `scales`) for all outputs of their groups, `offsets` and `values`
+        /// for all entries that the turns add up to. From `x`, every offset leads to `vectors * LANES` readable
         /// elements; from `sums`, unless there is one block only, every output to as many writable ones, which an earlier
         /// block has written unless `first`. From `y` (writable) and `residual` (readable), every output and place leads to the
-        /// lanes of the place.
+        /// lanes of the place; without segments, every output to `vectors * LANES` elements.
         $(#[$features])*
         pub(crate) unsafe fn pass(vectors: usize, group: usize, pass: &$crate::planes::tiles::Pass) {
             // SAFETY: by this function's contract, which is that of `tile`.
@@ -96,13 +100,10 @@ macro_rules! planes_tiles {
             let mut offset = pass.offsets;
             let mut value = pass.values;
             let mut byte = pass.values.cast::<u8>();
-            for group in 0..pass.groups {
-                // SAFETY: `group` is below the groups whose counts are readable.
-                let count = unsafe { pass.counts.add(group).read() } as usize;
-                if count == 0 && !pass.first && !pass.last {
-                    continue;
-                }
-                let output = group * G;
+            for turn in 0..pass.groups {
+                // SAFETY: `turn` is below the number of turns.
+                let turn = unsafe { pass.turns.add(turn).read() };
+                let output = turn.group as usize * G;
                 // only for outputs and vectors of this tile, and only between blocks
                 let at = |g: usize, v: usize| pass.sums.wrapping_add((output + g) * pass.sums_stride + v * LANES);
                 let mut sums = [[splat(0.0); V]; G];
@@ -117,47 +118,66 @@ macro_rules! planes_tiles {
                         sums[g] = [splat(unsafe { pass.bias.add(output + g).read() }); V];
                     }
                 }
-                for _ in 0..count {
-                    // SAFETY: one offset and `G` values per entry; the offset leads to `V` readable vectors.
-                    unsafe {
-                        let x = pass.x.add(offset.read() as usize * $crate::LINE);
-                        offset = offset.add(1);
-                        let weight = |g: usize| {
-                            splat(if BYTES {
-                                *$crate::planes::tiles::BYTES.get_unchecked(byte.add(g).read() as usize)
-                            } else {
-                                value.add(g).read()
-                            })
-                        };
-                        // the fewer of the two stay in registers
-                        if G <= V {
-                            let mut weights = [splat(0.0); G];
-                            for g in 0..G {
-                                weights[g] = weight(g);
-                            }
-                            for v in 0..V {
-                                let pixels = load(x.add(v * LANES));
-                                for g in 0..G {
-                                    sums[g][v] = fma(weights[g], pixels, sums[g][v]);
-                                }
-                            }
+                // SAFETY: one offset and `G` values per entry; the offset leads to `V` readable vectors.
+                let mut entry = |sums: &mut [[Vector; V]; G]| unsafe {
+                    let x = pass.x.add(offset.read() as usize * $crate::LINE);
+                    offset = offset.add(1);
+                    let weight = |g: usize| {
+                        splat(if BYTES {
+                            *$crate::planes::tiles::BYTES.get_unchecked(byte.add(g).read() as usize)
                         } else {
-                            let mut pixels = [splat(0.0); V];
-                            for v in 0..V {
-                                pixels[v] = load(x.add(v * LANES));
-                            }
+                            value.add(g).read()
+                        })
+                    };
+                    // the fewer of the two stay in registers
+                    if G <= V {
+                        let mut weights = [splat(0.0); G];
+                        for g in 0..G {
+                            weights[g] = weight(g);
+                        }
+                        for v in 0..V {
+                            let pixels = load(x.add(v * LANES));
                             for g in 0..G {
-                                let weight = weight(g);
-                                for v in 0..V {
-                                    sums[g][v] = fma(weight, pixels[v], sums[g][v]);
-                                }
+                                sums[g][v] = fma(weights[g], pixels, sums[g][v]);
                             }
                         }
-                        if BYTES {
-                            byte = byte.add(G);
-                        } else {
-                            value = value.add(G);
+                    } else {
+                        let mut pixels = [splat(0.0); V];
+                        for v in 0..V {
+                            pixels[v] = load(x.add(v * LANES));
                         }
+                        for g in 0..G {
+                            let weight = weight(g);
+                            for v in 0..V {
+                                sums[g][v] = fma(weight, pixels[v], sums[g][v]);
+                            }
+                        }
+                    }
+                    if BYTES {
+                        byte = byte.add(G);
+                    } else {
+                        value = value.add(G);
+                    }
+                };
+                let entries = turn.entries as usize;
+                // a few sums would wait for each other: every second entry has sums of its own
+                if G * V <= $crate::planes::tiles::FEW_SUMS {
+                    let mut others = [[splat(0.0); V]; G];
+                    for _ in 0..entries / 2 {
+                        entry(&mut sums);
+                        entry(&mut others);
+                    }
+                    if entries % 2 == 1 {
+                        entry(&mut sums);
+                    }
+                    for g in 0..G {
+                        for v in 0..V {
+                            sums[g][v] = add(sums[g][v], others[g][v]);
+                        }
+                    }
+                } else {
+                    for _ in 0..entries {
+                        entry(&mut sums);
                     }
                 }
                 if !pass.last {
@@ -179,22 +199,42 @@ macro_rules! planes_tiles {
                             sums[g][v] = fma(scale, sums[g][v], bias);
                         }
                     }
+                    let row = (output + g) * pass.stride;
+                    if pass.segments == 0 {
+                        for v in 0..V {
+                            let mut sum = sums[g][v];
+                            // SAFETY: the vectors of the tile follow each other in every output.
+                            unsafe {
+                                if !pass.residual.is_null() {
+                                    sum = add(sum, load(pass.residual.add(row + v * LANES)));
+                                }
+                                store(pass.y.add(row + v * LANES), activate(sum, pass.activation));
+                            }
+                        }
+                        continue;
+                    }
                     // a copy, so that the loop below, which is not unrolled, leaves the sums themselves in registers
                     let finished = sums[g];
-                    let row = (output + g) * pass.stride;
                     for v in 0..V {
                         for segment in 0..pass.segments {
                             // SAFETY: `segments` places per vector, whose lanes are accessible in every output.
                             unsafe {
                                 let place = pass.places.add(v * pass.segments + segment).read();
                                 let (from, to) = (place.from, place.to);
-                                let mut sum = finished[v];
-                                if !pass.residual.is_null() {
-                                    let residual = pass.residual.wrapping_add(row).wrapping_offset(place.offset);
-                                    sum = add(sum, load_window(residual, from, to));
-                                }
                                 let y = pass.y.wrapping_add(row).wrapping_offset(place.offset);
-                                store_window(y, from, to, activate(sum, pass.activation));
+                                let residual = pass.residual.wrapping_add(row).wrapping_offset(place.offset);
+                                let mut sum = finished[v];
+                                // most vectors are whole, which needs no mask
+                                let whole = to - from == LANES;
+                                if !pass.residual.is_null() {
+                                    sum = add(sum, if whole { load(residual) } else { load_window(residual, from, to) });
+                                }
+                                sum = activate(sum, pass.activation);
+                                if whole {
+                                    store(y, sum);
+                                } else {
+                                    store_window(y, from, to, sum);
+                                }
                             }
                         }
                     }
