@@ -29,11 +29,15 @@ pub(crate) fn random(len: usize, seed: u64) -> Vec<f32> {
 
 /// Random pixels; what lies between the planes is NaN, infinite or huge.
 pub(crate) fn guarded(map: Map, seed: u64) -> Vec<f32> {
-    let mut x = random(map.len(), seed);
-    for plane in x.chunks_mut(map.stride.max(1)) {
-        for (i, gap) in plane.iter_mut().skip(map.pixels()).enumerate() {
-            *gap = [f32::NAN, f32::INFINITY, f32::MAX, f32::NEG_INFINITY][i % 4];
-        }
+    guarded_from(map, &random(map.channels * map.pixels(), seed))
+}
+
+/// The pixels of a tight tensor laid out as `map`; what lies between the planes is NaN, infinite or huge.
+pub(crate) fn guarded_from(map: Map, tight: &[f32]) -> Vec<f32> {
+    let hostile = [f32::NAN, f32::INFINITY, f32::MAX, f32::NEG_INFINITY];
+    let mut x: Vec<f32> = hostile.into_iter().cycle().take(map.len()).collect();
+    for (plane, pixels) in x.chunks_mut(map.stride.max(1)).zip(tight.chunks(map.pixels().max(1))) {
+        plane[..pixels.len()].copy_from_slice(pixels);
     }
     x
 }
@@ -46,6 +50,8 @@ pub(crate) fn split_runs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>)
     let mut run = |ranges: &[std::ops::Range<usize>]| {
         let mut y = vec![GUARD; len + 32];
         for range in ranges {
+            // nothing is left from one run to the next
+            scratch.fill(f32::NAN);
             let call = Call { x, y: Shared::new(&mut y[16..16 + len]), residual };
             // one element in, so that the scratch is not aligned
             // SAFETY: one thread only.

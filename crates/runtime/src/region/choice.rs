@@ -200,6 +200,10 @@ fn conv(
 }
 
 #[cfg(test)]
+#[path = "choice_tests.rs"]
+mod every_candidate;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
