@@ -147,7 +147,7 @@ pub struct Args {
     /// Deviation per channel of pixel/255 that the model was trained with
     #[arg(long, value_name = "D", value_delimiter = ',', requires = "classes")]
     std: Vec<f32>,
-    /// Time kernels on this machine and keep the choice beside OUT (OUT.plan.json), for one thread
+    /// Time kernels on this machine and keep the choice beside OUT (OUT.plan.json), where later loads find it
     #[arg(long)]
     tune: bool,
 }
@@ -172,7 +172,7 @@ impl Args {
 
 /// Times the kernels of a compiled model and keeps the decisions beside it.
 fn tune(model: &Path, bytes: &[u8], out: &Output) -> Result<()> {
-    let options = LoadOptions { choice_budget: measure::TUNING, ..LoadOptions::default() };
+    let options = LoadOptions { choice_budget: measure::TUNING, tune: true, ..LoadOptions::default() };
     let session = EngineName::Tract.engine()?.load(bytes, &options)?;
     match &session.facts().plan {
         Some(plan) => out.say(format!("kernels: {}", sidecar::write(model, bytes, plan)?.display())),

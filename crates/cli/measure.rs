@@ -122,7 +122,7 @@ pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<Measured> {
         let bytes = files::read(&subject.path)?;
         let (options, note) = match plan.tune {
             // what is stored is measured anew
-            true => (LoadOptions { choice_budget: TUNING, ..plan.options.clone() }, None),
+            true => (LoadOptions { choice_budget: TUNING, tune: true, ..plan.options.clone() }, None),
             false => sidecar::follow(&plan.options, plan.engine, &subject.path, &bytes),
         };
         notes.extend(note);

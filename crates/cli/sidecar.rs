@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        Plan { machine: Machine::here(), threads: 1, kernels: KERNEL_VERSION, layers: Vec::new() }
+        Plan { machine: Machine::here(), kernels: KERNEL_VERSION, layers: Vec::new() }
     }
 
     #[test]

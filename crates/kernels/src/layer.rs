@@ -47,6 +47,14 @@ pub trait Layer: Debug + Send + Sync {
     /// When a slice is shorter than its map, a unit does not exist, or this CPU lacks the instructions.
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]);
 
+    /// Whether every output is its bias, then plus one product of an f32 weight and an input after the other in the order of the file
+    /// (weights that are left out being zeros), each rounded once by this instruction set's multiply-add, then plus the residual.
+    ///
+    /// Layers of the same weights and instruction set that say so give the same numbers for finite inputs, however they compute them.
+    fn sums_in_file_order(&self) -> bool {
+        false
+    }
+
     /// Bytes that weights, positions and bias occupy.
     fn weight_bytes(&self) -> usize {
         0

@@ -66,6 +66,11 @@ pub struct LoadOptions {
     pub kernel_choice: KernelChoice,
     /// Most time that [`KernelChoice::Measure`] may spend on timing, all layers together.
     pub choice_budget: Duration,
+    /// Times kernels against each other that round differently too, for a plan that is going to be kept.
+    ///
+    /// Otherwise timing decides among those that give the same bits as the one that is fastest by rule, and the bits of two loads
+    /// are the same however the timings fall out.
+    pub tune: bool,
     /// Ties every thread to a core of its own.
     pub pin: bool,
     /// Decisions of an earlier load of the same file, which [`KernelChoice::Measure`] follows where they fit; those that do not are
@@ -86,6 +91,7 @@ impl Default for LoadOptions {
             provider: "cpu".into(),
             kernel_choice: KernelChoice::Measure,
             choice_budget: Duration::from_millis(1500),
+            tune: false,
             pin: false,
             plan: None,
             library: None,
@@ -96,7 +102,7 @@ impl Default for LoadOptions {
 /// Who decides whether a packed layer runs sparse or dense.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum KernelChoice {
-    /// Both candidates are timed while loading and the faster one is kept.
+    /// Candidates are timed while loading and the fastest is kept, see [`LoadOptions::tune`].
     #[default]
     Measure,
     /// Sparse wherever a sparse kernel exists.

@@ -3,17 +3,16 @@
 use serde::{Deserialize, Serialize};
 
 /// Rises whenever kernels change so that old timings mean nothing.
-pub const KERNEL_VERSION: u32 = 1;
+pub const KERNEL_VERSION: u32 = 2;
 
-/// Which kernel runs each layer of one model on one machine.
+/// Which kernel runs each layer of one model on one machine, on any number of threads: those who follow the same plan compute the
+/// same bits.
 ///
 /// The file that it came from says for which model; here every layer has to fit by name, shape and non-zeros.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// Where it was measured.
     pub machine: Machine,
-    /// Threads of the session.
-    pub threads: usize,
     /// [`KERNEL_VERSION`] of the measuring program.
     pub kernels: u32,
     /// Layers with weights, in the order they run.
@@ -108,19 +107,19 @@ impl Machine {
 
 impl Plan {
     /// A plan of this machine and program.
-    pub(crate) fn here(threads: usize, layers: Vec<Planned>) -> Self {
-        Self { machine: Machine::here(), threads, kernels: KERNEL_VERSION, layers }
+    pub(crate) fn here(layers: Vec<Planned>) -> Self {
+        Self { machine: Machine::here(), kernels: KERNEL_VERSION, layers }
     }
 
-    /// Why the plan says nothing about a session of `threads` threads on `machine`, if so.
-    pub(crate) fn stale(&self, machine: &Machine, threads: usize) -> Option<String> {
+    /// Why the plan says nothing about a session on `machine`, if so.
+    pub(crate) fn stale(&self, machine: &Machine) -> Option<String> {
         if self.kernels != KERNEL_VERSION {
             return Some(format!("it is of kernels {}, these are {KERNEL_VERSION}", self.kernels));
         }
-        if self.machine != *machine {
-            return Some(format!("it was measured on {}", self.machine.processor));
-        }
-        (self.threads != threads).then(|| format!("it is for {} threads, not {threads}", self.threads))
+        let told =
+            |machine: &Machine| [machine.processor.clone(), machine.instructions.clone(), machine.caches.join(", ")];
+        let mut differences = told(&self.machine).into_iter().zip(told(machine)).filter(|(there, here)| there != here);
+        differences.next().map(|(there, here)| format!("it was measured on {there}, this is {here}"))
     }
 }
 
@@ -130,12 +129,16 @@ mod tests {
 
     #[test]
     fn a_plan_is_stale_elsewhere_and_says_why() {
-        let plan = Plan::here(2, Vec::new());
-        assert_eq!(plan.stale(&Machine::here(), 2), None);
-        assert!(plan.stale(&Machine::here(), 1).unwrap().contains("threads"));
-        let other = Machine { processor: "abacus".into(), ..Machine::here() };
-        let moved = Plan { machine: other, ..plan.clone() };
-        assert_eq!(moved.stale(&Machine::here(), 2).unwrap(), "it was measured on abacus");
-        assert!(Plan { kernels: 0, ..plan }.stale(&Machine::here(), 2).unwrap().contains("kernels 0"));
+        let plan = Plan::here(Vec::new());
+        assert_eq!(plan.stale(&Machine::here()), None);
+        let here = Machine { processor: "loom".into(), instructions: "avx2".into(), caches: vec!["L1".into()] };
+        let moved = |machine: Machine| Plan { machine, ..plan.clone() }.stale(&here);
+        let why = moved(Machine { processor: "abacus".into(), ..here.clone() });
+        assert_eq!(why.unwrap(), "it was measured on abacus, this is loom");
+        let why = moved(Machine { instructions: "scalar".into(), ..here.clone() });
+        assert_eq!(why.unwrap(), "it was measured on scalar, this is avx2");
+        assert_eq!(moved(here.clone()), None);
+        let old = Plan { kernels: 0, ..plan }.stale(&Machine::here());
+        assert_eq!(old.unwrap(), format!("it is of kernels 0, these are {KERNEL_VERSION}"));
     }
 }

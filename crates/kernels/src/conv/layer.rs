@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::ConvGeometry;
 use super::choice::ConvChoice;
 use crate::planes::spread::Spread;
-use crate::planes::tiles::{Pass, Place};
+use crate::planes::tiles::{FEW_SUMS, Pass, Place};
 use crate::planes::{Item, Kernels, Layout, Rows, Values};
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
 
@@ -364,6 +364,19 @@ impl Layer for Conv {
         }
     }
 
+    fn sums_in_file_order(&self) -> bool {
+        let most = self.vectors_per_tile(self.choice.group);
+        let narrowest = |pixels: usize| {
+            let vectors = pixels.div_ceil(self.kernels.lanes);
+            vectors / vectors.div_ceil(most)
+        };
+        let last = self.pixels - (self.pixels - 1) / self.piece * self.piece;
+        let vectors = narrowest(self.piece).min(narrowest(last));
+        let runs = self.rows.segments.iter().flat_map(|segment| &segment.runs);
+        let sums = runs.map(|run| run.group * vectors).min().unwrap_or(0);
+        self.rows.scales.is_none() && sums > FEW_SUMS
+    }
+
     fn weight_bytes(&self) -> usize {
         self.rows.bytes()
     }
@@ -396,8 +409,10 @@ fn items(
         let (output, input) = (filter / group_inputs, filter % group_inputs);
         let channel = output / group_outputs * group_inputs + input;
         let offset = offset(channel, [tap / kernel_columns, tap % kernel_columns]);
+        let order = channel * taps + tap;
         // validate() holds maps and weights below 2^31 elements
-        Item { output: output as u32, block: (channel / per_block) as u32, offset: offset as u32, value: value as u32 }
+        let [output, block, order, offset] = [output, channel / per_block, order, offset].map(|number| number as u32);
+        Item { output, block, order, offset, value: value as u32 }
     };
     let Some(positions) = positions else { return Ok((0..weights).map(|index| item(index, index)).collect()) };
     let mut previous = None;

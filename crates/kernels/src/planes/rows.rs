@@ -35,14 +35,16 @@ impl Values {
     }
 }
 
-/// One weight: output, start of its input pixels in elements (a multiple of [`LINE`]), and index into the values.
+/// One weight: where it belongs, where its input pixels start, and which value it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item {
     /// Output channel.
     pub output: u32,
     /// Block of input channels.
     pub block: u32,
-    /// Where its input pixels start.
+    /// Where it comes in the sum; the same place always has the same offset.
+    pub order: u32,
+    /// Where its input pixels start, in elements; a multiple of [`LINE`].
     pub offset: u32,
     /// Position in the list of values.
     pub value: u32,
@@ -119,10 +121,10 @@ pub(crate) struct Layout {
 }
 
 impl Rows {
-    /// Builds the streams from `items`, sorted by output and then by the order in which they are to be added.
+    /// Builds the streams from `items`, sorted by output and then by `order`; blocks never fall along an output.
     ///
-    /// Outputs in one group share entries: the union of their positions, filled up with zeros. In every block and group,
-    /// entries are ordered by offset.
+    /// Outputs in one group share entries: the union of their positions, filled up with zeros. So an output is summed in the same
+    /// order whatever the layout.
     pub(crate) fn build(
         layout: &Layout,
         items: &[Item],
@@ -183,9 +185,10 @@ impl Rows {
         let runs = runs(outputs.clone(), layout.group);
         let entries_before = self.offsets.len();
         let mut cursors = Vec::with_capacity(layout.blocks * runs.len());
-        let row = |output: usize| &items[starts[output]..starts[output + 1]];
-        // of a block: offset, member of the group and value; and which of them belong to each group
-        let (mut entries, mut groups) = (Vec::new(), Vec::new());
+        // of every output, what no block has taken yet
+        let mut left: Vec<&[Item]> = outputs.clone().map(|output| &items[starts[output]..starts[output + 1]]).collect();
+        // of a block: order, member of the group and item; and which of them belong to each group
+        let (mut entries, mut groups) = (Vec::<(u32, usize, Item)>::new(), Vec::new());
         for block in 0..layout.blocks as u32 {
             let idle = block > 0 && block as usize + 1 < layout.blocks;
             for run in &runs {
@@ -194,12 +197,15 @@ impl Rows {
                 for group in 0..run.groups {
                     let before = entries.len();
                     for member in 0..run.group {
-                        let inside =
-                            row(run.first + group * run.group + member).iter().filter(|item| item.block == block);
-                        entries.extend(inside.map(|item| (item.offset, member, item.value)));
+                        let row = &mut left[run.first - outputs.start + group * run.group + member];
+                        let (inside, later) = row.split_at(row.partition_point(|item| item.block <= block));
+                        entries.extend(inside.iter().map(|item| (item.order, member, *item)));
+                        *row = later;
                     }
                     let own = &mut entries[before..];
-                    own.sort_unstable();
+                    if run.group > 1 {
+                        own.sort_unstable_by_key(|(order, member, _)| (*order, *member));
+                    }
                     let positions = own.chunk_by(|a, b| a.0 == b.0).count();
                     if positions > 0 || !idle {
                         groups.push((positions, group, before..entries.len()));
@@ -218,8 +224,8 @@ impl Rows {
                     };
                     self.turns.push(Turn { group: number(*group)?, entries: number(*positions)? });
                     for position in entries[range.clone()].chunk_by(|a, b| a.0 == b.0) {
-                        self.push_entry(position[0].0, self.bases[block as usize], run.group)?;
-                        for (_, member, value) in position {
+                        self.push_entry(position[0].2.offset, self.bases[block as usize], run.group)?;
+                        for (_, member, Item { value, .. }) in position {
                             let slot = self.values.len() - run.group + member;
                             match (&mut self.values, values) {
                                 (Values::F32(to), Values::F32(from)) => to[slot] = from[*value as usize],
@@ -311,7 +317,7 @@ mod tests {
     use super::*;
 
     fn item(output: u32, block: u32, offset: u32, value: u32) -> Item {
-        Item { output, block, offset, value }
+        Item { output, block, order: offset, offset, value }
     }
 
     #[test]

@@ -46,7 +46,8 @@ impl Barrier {
             return;
         }
         let arrived = self.arrived.add_one();
-        let target = arrived.next_multiple_of(self.threads);
+        // a thread that comes when all is broken up must not wait for a count beyond that
+        let target = (arrived & !BROKEN).next_multiple_of(self.threads);
         if arrived == target {
             return self.arrived.wake();
         }
@@ -98,6 +99,16 @@ mod tests {
                 }
             });
             assert_eq!(arrived.into_inner(), 500 * threads);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_thread_that_panicked_before() {
+        for threads in [2, 3] {
+            let barrier = Barrier::new(threads);
+            barrier.break_up();
+            let wait = || std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| barrier.wait()));
+            assert!((1..threads).all(|_| wait().is_err_and(|payload| payload.is::<Broken>())));
         }
     }
 }

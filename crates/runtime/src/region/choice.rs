@@ -16,6 +16,9 @@ use crate::plan::{Choice, Tile};
 
 /// Zeros below this share are not worth a sparse candidate: dense tiles read no positions.
 const LEAST_ZEROS: f64 = 0.3;
+/// From this share on a sparse candidate is the likely best. Tuned plans of the benchmark networks choose sparse for every
+/// convolution of 80 % and more; between those and `LEAST_ZEROS` only timing can tell.
+const SPARSE_FIRST: f64 = 0.6;
 /// A block of outputs may store this many times the non-zeros to be a candidate.
 const MOST_FILLED: f64 = 1.25;
 /// Non-zeros that are looked at to see whether a mask has blocks.
@@ -40,7 +43,7 @@ pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
     let Some(weights) = layer.weights() else { return vec![Choice::Only] };
     let zeros = 1.0 - weights.nonzeros() as f64 / weights.elements() as f64;
     let sparse = zeros >= LEAST_ZEROS;
-    match &layer.kind {
+    let mut choices = match &layer.kind {
         Kind::Linear { .. } if sparse => vec![Choice::SparseLinear, Choice::DenseLinear],
         Kind::Linear { .. } => vec![Choice::DenseLinear],
         Kind::Conv { geometry, .. } if is_depthwise(geometry) => vec![Choice::Depthwise],
@@ -59,7 +62,12 @@ pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
             choices
         }
         _ => vec![Choice::Only],
+    };
+    if zeros < SPARSE_FIRST {
+        // stable, so the likely best of each kind stays before the others
+        choices.sort_by_key(|choice| choice.is_sparse());
     }
+    choices
 }
 
 fn sparse_tiles(geometry: &ConvGeometry, weights: &Weights, input: Map, isa: Isa) -> impl Iterator<Item = Tile> {
@@ -206,6 +214,45 @@ mod every_candidate;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn candidates_that_timings_choose_from_give_the_same_bits() {
+        let geometry = ConvGeometry { pads: [1; 4], ..ConvGeometry::new(24, [9, 9], 16, [3, 3]) };
+        let (input, output) = (Map::aligned(24, 9, 9), Map::aligned(16, 9, 9));
+        let mut numbers = crate::engine::HostTensor::noise(&[16 * 24 * 9], 1).data;
+        numbers.iter_mut().enumerate().filter(|(at, _)| at % 5 != 0).for_each(|(_, number)| *number = 0.0);
+        let weights = Arc::new(Weights::dense(vec![16, 24, 3, 3], numbers, Some(vec![0.5; 16])));
+        let (kind, activation) = (Kind::Conv { geometry, weights }, Activation::None);
+        let layer = Layer { name: "c".into(), op: "Conv".into(), kind, x: 0, residual: None, y: 1, activation };
+        let x = crate::engine::HostTensor::noise(&[input.len() + LINE], 2).data;
+        let x = &x[x.as_ptr().align_offset(4 * LINE)..];
+        let isa = Isa::best();
+        let run = |choice: Choice| {
+            let layer = prepare(&layer, input, output, choice, isa).unwrap();
+            let (mut y, mut scratch) = (vec![0.0; output.len()], vec![0.0; layer.scratch_len()]);
+            layer.run(x, &mut y, None, &mut scratch);
+            let planes = y.chunks_exact(output.stride).flat_map(|plane| plane[..output.pixels()].to_vec());
+            layer.sums_in_file_order().then(|| planes.collect::<Vec<f32>>())
+        };
+        let choices = candidates(&layer, input, isa);
+        let results: Vec<Vec<f32>> = choices.iter().filter_map(|choice| run(*choice)).collect();
+        assert!(results.len() > 3, "{choices:?}");
+        assert!(results.iter().all(|result| *result == results[0]));
+    }
+
+    #[test]
+    fn few_zeros_put_dense_candidates_first() {
+        let linear = |zeros: usize| {
+            let numbers = (0..100).map(|at| if at < zeros { 0.0 } else { 1.0 }).collect();
+            let kind = Kind::Linear { rows: 10, cols: 10, weights: Weights::dense(vec![10, 10], numbers, None).into() };
+            let activation = Activation::None;
+            let layer = Layer { name: "l".into(), op: "Gemm".into(), kind, x: 0, residual: None, y: 1, activation };
+            candidates(&layer, Map::tight(10, 1, 1), Isa::Scalar)
+        };
+        assert_eq!(linear(10), [Choice::DenseLinear]);
+        assert_eq!(linear(40), [Choice::DenseLinear, Choice::SparseLinear]);
+        assert_eq!(linear(80), [Choice::SparseLinear, Choice::DenseLinear]);
+    }
 
     #[test]
     fn blocks_count_positions_that_neighbours_share() {

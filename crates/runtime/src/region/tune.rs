@@ -1,4 +1,8 @@
 //! Never slower than dense: decides per layer, by timing the candidates on this machine, which one is kept.
+//!
+//! What timings decide must not show in the results, or two loads of one file would differ. So a candidate competes only if it gives
+//! the same bits as the one that rules put first (`sums_in_file_order` of both), unless the decision is going to be kept in a
+//! plan, which makes later loads alike.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +11,7 @@ use sentei_kernels::{Isa, LINE, Layer as Prepared, Map};
 
 use super::choice::{Unfit, candidates, prepare};
 use super::graph::{Kind, Layer};
-use crate::engine::{HostTensor, KernelChoice};
+use crate::engine::{HostTensor, KernelChoice, LoadOptions};
 use crate::plan::{Choice, Plan, Planned};
 
 /// Runs of each candidate, at most; the median counts.
@@ -29,6 +33,8 @@ pub(crate) struct Tuned {
 #[derive(Debug)]
 pub(crate) struct Tuner<'a> {
     how: KernelChoice,
+    /// Candidates that round differently compete too.
+    tune: bool,
     isa: Isa,
     left: Duration,
     plan: Option<&'a Plan>,
@@ -44,10 +50,10 @@ pub(crate) struct Tuner<'a> {
 
 impl<'a> Tuner<'a> {
     /// * `plan`: decisions of an earlier load; layers that it does not name, or names wrongly, are timed.
-    pub(crate) fn new(how: KernelChoice, budget: Duration, plan: Option<&'a Plan>) -> Self {
-        let (isa, left) = (Isa::best(), budget);
+    pub(crate) fn new(options: &LoadOptions, plan: Option<&'a Plan>) -> Self {
+        let (how, tune, left, isa) = (options.kernel_choice, options.tune, options.choice_budget, Isa::best());
         let (known, decided, noise, room) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { how, isa, left, plan, known, decided, missed: 0, noise, room }
+        Self { how, tune, isa, left, plan, known, decided, missed: 0, noise, room }
     }
 
     /// What was decided so far, and for how many layers the plan was of no use.
@@ -164,12 +170,19 @@ impl<'a> Tuner<'a> {
                 continue;
             }
             match prepare(layer, input, output, *choice, self.isa) {
-                Ok(layer) => racers.push(Racer { choice: *choice, layer, times: Vec::new() }),
+                Ok(layer) if self.tune || racers.first().is_none_or(|first| alike(&*first.layer, &*layer)) => {
+                    racers.push(Racer { choice: *choice, layer, times: Vec::new() });
+                }
+                Ok(_) => {}
                 Err(error) => unfit = Some(error),
             }
         }
         if let (true, Some(error)) = (racers.is_empty(), unfit) {
             return Err(error);
+        }
+        if let [_] = racers[..] {
+            let Racer { choice, layer, .. } = racers.remove(0);
+            return Ok(Tuned { layer, choice, reason: only(choice, zeros) });
         }
         let scratch = racers.iter().map(|racer| racer.layer.scratch_len()).max().unwrap_or(0);
         let residual = layer.residual.is_some();
@@ -223,6 +236,11 @@ impl<'a> Tuner<'a> {
         let skipped = skip(room);
         (&noise[skip(noise)..], &mut room[skipped..])
     }
+}
+
+/// Whether two ways to run a layer give the same bits.
+fn alike(a: &dyn Prepared, b: &dyn Prepared) -> bool {
+    a.sums_in_file_order() && b.sums_in_file_order()
 }
 
 struct Racer {

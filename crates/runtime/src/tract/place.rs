@@ -69,12 +69,12 @@ fn place_regions(
     }
     let threads = options.threads.max(1);
     let team = Team::new(threads, options.pin).map_err(|error| failed(error.into()))?;
-    let stale = options.plan.as_ref().and_then(|plan| plan.stale(&Machine::here(), threads));
+    let stale = options.plan.as_ref().and_then(|plan| plan.stale(&Machine::here()));
     if let Some(why) = &stale {
         placed.notes.push(format!("the stored plan was not used: {why}"));
     }
     let plan = options.plan.as_ref().filter(|_| stale.is_none());
-    let mut tuner = Tuner::new(options.kernel_choice, options.choice_budget, plan);
+    let mut tuner = Tuner::new(options, plan);
     let (mut of_regions, mut built) = (Vec::new(), Vec::new());
     for Found { net, inputs, outputs } in found {
         let name = net.layers[0].name.clone();
@@ -96,7 +96,7 @@ fn place_regions(
     }
     if !built.is_empty() {
         placed.threads = threads;
-        placed.plan = Some(Plan::here(threads, decided));
+        placed.plan = Some(Plan::here(decided));
     }
     let team = Arc::new(team);
     // the last first, so that outlets of the others still exist

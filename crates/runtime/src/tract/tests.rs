@@ -71,7 +71,7 @@ fn without_time_to_measure_the_zeros_decide() {
 
 #[test]
 fn a_measured_layer_gives_the_ratio_that_decided() {
-    let session = load(RESIDUAL, KernelChoice::Measure);
+    let session = TractSession::load(RESIDUAL, &LoadOptions { tune: true, ..LoadOptions::default() }).unwrap();
     for layer in &session.facts.kernels {
         assert!(layer.reason.starts_with("sparse ") || layer.reason.starts_with("dense: "), "{layer:?}");
     }
@@ -156,17 +156,18 @@ fn what_no_region_takes_runs_between_two() {
 #[test]
 fn the_bits_do_not_depend_on_the_threads() {
     for graph in [Onnx::resnet(1), Onnx::mobilenet(2), Onnx::mlp(1)] {
-        let plan = built(&graph, &LoadOptions::default()).facts.plan.clone();
-        let run = |threads| {
-            // one plan for all: other candidates round otherwise
-            let plan = plan.clone().map(|plan| Plan { threads, ..plan });
-            let mut session = built(&graph, &LoadOptions { threads, plan, ..LoadOptions::default() });
+        let run = |threads, tune, plan: Option<&Plan>| {
+            let options = LoadOptions { threads, tune, plan: plan.cloned(), ..LoadOptions::default() };
+            let mut session = built(&graph, &options);
             assert_eq!((session.facts.engine.threads, &session.facts.notes[..]), (threads, &[][..]));
-            session.run(&[graph.noise()]).unwrap()
+            (session.run(&[graph.noise()]).unwrap(), session.facts.plan.clone())
         };
-        let alone = run(1);
-        assert_eq!(run(2), alone);
-        assert_eq!(run(3), alone);
+        // every load times anew
+        let (alone, _) = run(1, false, None);
+        assert_eq!([run(2, false, None).0, run(3, false, None).0], [alone.clone(), alone]);
+        // what is tuned rounds as it likes, and always alike
+        let (tuned, plan) = run(2, true, None);
+        assert_eq!([run(1, false, plan.as_ref()).0, run(3, false, plan.as_ref()).0], [tuned.clone(), tuned]);
     }
 }
 
