@@ -243,10 +243,10 @@ impl Places {
     /// start of the piece.
     fn new(lanes: usize, places: Vec<Vec<Place>>, room: usize) -> Self {
         let mut merged: Vec<Vec<Place>> = places.into_iter().map(merged).collect();
-        if let Some([place]) = merged.last_mut().map(|places| &mut places[..]) {
-            if place.from == 0 && place.to > 0 && place.offset >= 0 && place.offset as usize + lanes <= room {
-                place.to = lanes;
-            }
+        if let Some([place]) = merged.last_mut().map(|places| &mut places[..])
+            && (place.from == 0 && place.to > 0 && place.offset >= 0 && place.offset as usize + lanes <= room)
+        {
+            place.to = lanes;
         }
         let follows = |(vector, places): (usize, &Vec<Place>)| {
             places[..] == [Place { offset: (vector * lanes) as isize, from: 0, to: lanes }]
