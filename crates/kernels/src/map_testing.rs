@@ -1,6 +1,7 @@
 //! What tests of layers between maps share: inputs with hostile gaps, outputs with guards, runs in pieces.
 
-use std::sync::Once;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, Once};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -14,11 +15,19 @@ pub(crate) const GUARD: f32 = 12345.0;
 pub(crate) fn isas() -> impl Iterator<Item = Isa> {
     static REPORT: Once = Once::new();
     REPORT.call_once(|| {
-        for isa in Isa::COMPILED {
-            eprintln!("{}: {}", if isa.runs_here() { "ran" } else { "SKIPPED (not on this CPU)" }, isa.name());
+        for isa in Isa::COMPILED.iter().filter(|isa| !isa.runs_here()) {
+            eprintln!("SKIPPED (not on this CPU): {}", isa.name());
         }
     });
     Isa::COMPILED.iter().copied().filter(|isa| isa.runs_here())
+}
+
+/// Says that a kernel ran, once per name: `tools/kernels-that-ran` reads it.
+pub(crate) fn report(kernel: &str) {
+    static RAN: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    if RAN.lock().expect("nothing panics while it holds this").insert(kernel.to_owned()) {
+        eprintln!("ran: {kernel}");
+    }
 }
 
 /// Numbers in `-1..1`.
@@ -64,6 +73,7 @@ pub(crate) fn split_runs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>)
     };
     let units = layer.units();
     assert!(units >= 1);
+    report(&layer.kernel());
     let whole = run(std::slice::from_ref(&(0..units)));
     let single: Vec<_> = (0..units).rev().map(|unit| unit..unit + 1).collect();
     let odd: Vec<_> = (0..units).step_by(3).map(|unit| unit..units.min(unit + 3)).collect();

@@ -1,9 +1,7 @@
 //! Every way to run a convolution against four nested loops.
 
-use std::sync::Once;
-
 use super::*;
-use crate::map_testing::{assert_guarded, guarded_from, random, split_runs};
+use crate::map_testing::{assert_guarded, guarded_from, isas, random, split_runs};
 use crate::{Activation, Isa, Layer};
 
 /// A layer with its input, and what its sums should be.
@@ -176,23 +174,11 @@ fn geometries() -> Vec<ConvGeometry> {
     ]
 }
 
-/// The instruction sets this CPU runs; the others are reported as skipped.
-fn instruction_sets() -> impl Iterator<Item = Isa> {
-    static REPORT: Once = Once::new();
-    REPORT.call_once(|| {
-        for isa in Isa::COMPILED {
-            let word = if isa.runs_here() { "ran" } else { "SKIPPED (not on this CPU)" };
-            eprintln!("{word}: f32_planes_{name}, i8_planes_{name}", name = isa.name());
-        }
-    });
-    Isa::COMPILED.iter().copied().filter(|isa| isa.runs_here())
-}
-
 /// Every instruction set and number of outputs per entry with its guess, four surroundings each.
 fn check_guesses(case: &Case, seed: usize) {
     let g = &case.geometry;
     let input = Map::aligned(g.in_channels, g.in_height, g.in_width);
-    for isa in instruction_sets() {
+    for isa in isas() {
         for group in [1, 2, 4, 8] {
             let choice = ConvChoice::guess(isa, g, input, case.positions.len(), group);
             for index in 0..4 {
@@ -248,7 +234,7 @@ fn layers_of_many_blocks_and_pieces_are_right() {
         for density in [0.1, 1.0] {
             let case = Case::new(geometry, density);
             let input = Map::aligned(geometry.in_channels, geometry.in_height, geometry.in_width);
-            for isa in instruction_sets() {
+            for isa in isas() {
                 let choice = ConvChoice::guess(isa, geometry, input, case.positions.len(), 1);
                 most_blocks = most_blocks.max(geometry.in_channels.div_ceil(choice.block_channels));
             }
@@ -262,7 +248,7 @@ fn layers_of_many_blocks_and_pieces_are_right() {
 fn odd_choices_give_the_same_result() {
     for (seed, geometry) in geometries().iter().enumerate() {
         let case = Case::new(geometry, 0.4);
-        for isa in instruction_sets() {
+        for isa in isas() {
             for (index, (group, vectors, pitch, piece_rows, block_channels)) in
                 [(1, 1, 0, 1, 1), (1, 3, 24, 2, 2), (2, 2, 8, 3, 3), (4, 9, 48, 5, 1), (1, 99, 64, 99, 99)]
                     .into_iter()
@@ -282,7 +268,7 @@ fn every_number_of_vectors_is_right_for_every_number_of_outputs() {
     let geometry = ConvGeometry { pads: [1; 4], ..ConvGeometry::new(3, [15, 16], 11, [3, 3]) };
     let direct = ConvGeometry::new(5, [15, 17], 11, [1, 1]);
     for (seed, case) in [Case::new(&geometry, 0.4), Case::new(&direct, 0.6)].iter().enumerate() {
-        for isa in instruction_sets() {
+        for isa in isas() {
             for group in [1, 2, 4, 8] {
                 for vectors in 1..=16 {
                     for block_channels in [2, 5] {

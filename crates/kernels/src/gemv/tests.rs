@@ -1,23 +1,16 @@
 //! One body over every sparse kernel and every dense instruction set; the reference is a plain loop in f64.
 
 use super::*;
+use crate::map_testing::{isas, report};
 use crate::{Activation, Call, Layer, Shared};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::sync::Once;
 
 const GUARD: f32 = 12345.0;
 const ACTIVATIONS: [Activation; 4] =
     [Activation::None, Activation::Relu, Activation::Clip { min: -0.5, max: 0.5 }, Activation::HardSwish];
 
 fn kernels() -> impl Iterator<Item = &'static GemvKernel> {
-    static REPORT: Once = Once::new();
-    REPORT.call_once(|| {
-        for kernel in GEMV {
-            let word = if kernel.isa.runs_here() { "ran" } else { "SKIPPED (not on this CPU)" };
-            eprintln!("{word}: {}, {}", kernel.name, kernel.name_i8);
-        }
-    });
     GEMV.iter().filter(|kernel| kernel.isa.runs_here())
 }
 
@@ -121,6 +114,7 @@ type RunBatch<'a> = dyn Fn(&[f32], &mut [f32], Activation) + 'a;
 /// A batch between guards, each sample alone, and as a layer: whole, and unit by unit from the last to the first.
 fn check(case: &Case, bytes: bool, layer: &dyn Layer, run: &RunBatch<'_>, batch: usize, activation: Activation) {
     let (rows, cols, name) = (case.rows, case.cols, layer.kernel());
+    report(&name);
     let x = random(batch * cols, 5);
     let mut y = vec![GUARD; batch * rows + 10];
     run(&x, &mut y[5..5 + batch * rows], activation);
@@ -162,7 +156,7 @@ fn check_sparse(case: &Case, batch: usize, activation: Activation) {
 }
 
 fn check_dense(case: &Case, batch: usize, activation: Activation) {
-    for isa in Isa::COMPILED.iter().copied().filter(|isa| isa.runs_here()) {
+    for isa in isas() {
         for bytes in [false, true] {
             let layer = DenseLinear::prepare(isa, case.rows, case.cols, case.values(bytes), Some(&case.bias)).unwrap();
             let layer = layer.with_activation(Activation::Relu);
