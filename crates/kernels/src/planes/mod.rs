@@ -21,7 +21,7 @@ pub(crate) use rows::Layout;
 pub use rows::{Item, Rows, Values};
 
 use crate::Isa;
-use fill::RowCopies;
+use fill::Filling;
 use tiles::Pass;
 
 /// The functions of one instruction set.
@@ -33,7 +33,7 @@ pub(crate) struct Kernels {
     /// Vectors per tile, at most, for 1, 2, 4 and 8 outputs per group.
     most: [usize; 4],
     pass: unsafe fn(usize, usize, &Pass),
-    fill_rows: unsafe fn(&RowCopies<'_>),
+    fill: unsafe fn(&Filling<'_>),
 }
 
 macro_rules! kernels {
@@ -43,7 +43,7 @@ macro_rules! kernels {
             lanes: crate::isa::$module::LANES,
             most: $most,
             pass: $module::pass,
-            fill_rows: $module::fill_rows,
+            fill: $module::fill,
         }
     };
 }
@@ -79,9 +79,9 @@ impl Kernels {
     }
 
     /// # Safety
-    /// As `fill_rows` of the instruction set; the features were checked by [`Kernels::of`].
-    pub unsafe fn fill_rows(&self, copies: &RowCopies<'_>) {
+    /// As `fill` of the instruction set; the features were checked by [`Kernels::of`].
+    pub unsafe fn fill(&self, filling: &Filling<'_>) {
         // SAFETY: by this function's contract.
-        unsafe { (self.fill_rows)(copies) }
+        unsafe { (self.fill)(filling) }
     }
 }

@@ -6,7 +6,9 @@
 //! of several rows of a narrow strip touches far fewer lines than one as long of a single row.
 
 use super::Kernels;
-use super::fill::{RowCopies, Window};
+use std::sync::Arc;
+
+use super::fill::{Filling, RowCopies, Window};
 use crate::conv::ConvGeometry;
 use crate::{LINE, Map};
 
@@ -22,7 +24,7 @@ struct Copy {
     /// Rows beyond the piece's own.
     below: usize,
     /// Of every strip.
-    windows: Vec<Vec<Window>>,
+    windows: Vec<Arc<[Window]>>,
 }
 
 /// The copies of one layer.
@@ -35,6 +37,8 @@ pub(crate) struct Spread {
     /// Output rows of one piece.
     pub piece_rows: usize,
     copies: Vec<Copy>,
+    /// The rows of all copies, `[piece][strip]`.
+    fillings: Vec<Vec<RowCopies>>,
     /// Elements of one copy.
     plane: usize,
     /// Copies that some weight of the channel needs, a bit each.
@@ -56,7 +60,8 @@ impl Spread {
                     Some(copy) => copy.below = copy.below.max(at - first),
                     None => {
                         let strips = (0..geometry.out_width()).step_by(pitch);
-                        let windows = strips.map(|strip| windows(geometry, strip, pitch, column, lanes)).collect();
+                        let windows =
+                            strips.map(|strip| windows(geometry, strip, pitch, column, lanes).into()).collect();
                         copies.push(Copy { column, phase, first, below: at - first, windows });
                     }
                 }
@@ -65,7 +70,36 @@ impl Spread {
         let below = copies.iter().map(|copy| copy.below).max().unwrap_or(0);
         let plane = (below * pitch).next_multiple_of(LINE) + (piece_rows * pitch).next_multiple_of(LINE);
         let needed = vec![0; geometry.in_channels];
-        Self { geometry: geometry.clone(), input, pitch, piece_rows, copies, plane, needed }
+        let mut spread =
+            Self { geometry: geometry.clone(), input, pitch, piece_rows, copies, fillings: Vec::new(), plane, needed };
+        for first_row in (0..geometry.out_height()).step_by(piece_rows) {
+            for strip in 0..geometry.out_width().div_ceil(pitch) {
+                let rows = |(index, copy)| spread.rows(index, copy, strip, first_row);
+                let filling = spread.copies.iter().enumerate().map(rows).collect();
+                spread.fillings.push(filling);
+            }
+        }
+        spread
+    }
+
+    /// Where the rows of copy `index` come from, for a strip of the output rows from `first_row` on.
+    fn rows(&self, index: usize, copy: &Copy, strip: usize, first_row: usize) -> RowCopies {
+        let (geometry, pitch) = (&self.geometry, self.pitch);
+        let step = geometry.stride[0];
+        let count = self.piece_rows.min(geometry.out_height() - first_row) + copy.below;
+        // image row of the first copied row; rows `inside` of the copy lie in the image
+        let source = ((first_row + copy.first) * step + copy.phase) as isize - geometry.pads[0] as isize;
+        let inside = inside(source, step, geometry.in_height, count);
+        // an empty range may lie outside of the image
+        let from = (source + (inside.start * step) as isize).max(0) as usize;
+        RowCopies {
+            windows: copy.windows[strip].clone(),
+            to: index * self.plane,
+            above: inside.start * pitch,
+            rows: inside.len(),
+            below: (count - inside.end) * pitch,
+            from: from * geometry.in_width,
+        }
     }
 
     /// Where the pixels of `channel` under kernel tap `tap` start in the copies; marks the copy as needed.
@@ -82,57 +116,27 @@ impl Spread {
         self.geometry.in_channels * self.copies.len() * self.plane + LINE
     }
 
-    /// Makes the copies for strip `strip` of the output rows from `first_row` on.
+    /// Makes the copies for strip `strip` of the piece that begins with output row `first_row`.
     ///
     /// # Panics
     /// When a slice is too short.
     pub fn fill(&self, kernels: &Kernels, x: &[f32], strip: usize, first_row: usize, copies: &mut [f32]) {
         assert!(x.len() >= self.input.len() && copies.len() >= self.len(), "lengths of input and copies");
-        let geometry = &self.geometry;
-        let rows = self.piece_rows.min(geometry.out_height() - first_row);
-        let step = geometry.stride[0];
-        for channel in 0..geometry.in_channels {
-            let needed = self.needed[channel];
-            if needed == 0 {
-                continue;
-            }
-            let image = &x[channel * self.input.stride..][..self.input.pixels()];
-            for (index, copy) in self.copies.iter().enumerate() {
-                if needed & (1 << index.min(63)) == 0 {
-                    continue;
-                }
-                let start = (channel * self.copies.len() + index) * self.plane;
-                let count = rows + copy.below;
-                let windows = &copy.windows[strip];
-                let row_elements = windows.len() * kernels.lanes;
-                let to = &mut copies[start..start + (count - 1) * self.pitch + row_elements];
-                // image row of the first copied row; rows `inside` of the copy lie in the image
-                let source = ((first_row + copy.first) * step + copy.phase) as isize - geometry.pads[0] as isize;
-                let inside = inside(source, step, geometry.in_height, count);
-                to[..inside.start * self.pitch].fill(0.0);
-                let end = (inside.end * self.pitch).min(to.len());
-                if inside.is_empty() {
-                    to[end..].fill(0.0);
-                    continue;
-                }
-                let first = (source + (inside.start * step) as isize) as usize;
-                let last = first + (inside.len() - 1) * step;
-                let image = &image[first * geometry.in_width..(last + 1) * geometry.in_width];
-                let rows = RowCopies {
-                    windows,
-                    step: geometry.stride[1],
-                    rows: inside.len(),
-                    from: image.as_ptr(),
-                    from_stride: step * geometry.in_width,
-                    to: to[inside.start * self.pitch..].as_mut_ptr(),
-                    to_stride: self.pitch,
-                };
-                // SAFETY: `to` reaches as far as the windows of its last row, the image to the end of the last row copied,
-                // and by `windows` the lanes of a window lie inside of an image row.
-                unsafe { kernels.fill_rows(&rows) }
-                to[end..].fill(0.0);
-            }
-        }
+        let strips = self.geometry.out_width().div_ceil(self.pitch);
+        let filling = Filling {
+            copies: &self.fillings[first_row / self.piece_rows * strips + strip],
+            needed: &self.needed,
+            step: self.geometry.stride[1],
+            from: x.as_ptr(),
+            from_channel: self.input.stride,
+            from_row: self.geometry.stride[0] * self.geometry.in_width,
+            to: copies.as_mut_ptr(),
+            to_channel: self.copies.len() * self.plane,
+            to_row: self.pitch,
+        };
+        // SAFETY: by `rows` a copy has at most the rows of `plane`, past the last of which `len` leaves a vector; the rows copied
+        // lie in the image, and by `windows` the lanes of a window inside of an image row.
+        unsafe { kernels.fill(&filling) }
     }
 }
 
