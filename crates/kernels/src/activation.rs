@@ -30,6 +30,16 @@ impl Activation {
             Self::HardSwish => x * clip(x * (1.0 / 6.0) + 0.5, 0.0, 1.0),
         }
     }
+
+    /// Lower and upper bound, where it is no more than those.
+    pub(crate) fn bounds(self) -> Option<(f32, f32)> {
+        match self {
+            Self::None => Some((f32::NEG_INFINITY, f32::INFINITY)),
+            Self::Relu => Some((0.0, f32::INFINITY)),
+            Self::Clip { min, max } => Some((min, max)),
+            Self::HardSwish => None,
+        }
+    }
 }
 
 /// Comparisons in the order of the vector instructions: NaN fails both and is kept.

@@ -41,6 +41,7 @@
 //!   [`region`] that says why its arena may be shared.
 
 pub mod conv;
+pub mod dense;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemv;

@@ -52,14 +52,14 @@ pub enum Choice {
     DenseLinear,
 }
 
-/// Parameters of the convolution kernels, see `sentei_kernels::conv::ConvChoice`.
+/// Parameters of the convolution kernels, see `sentei_kernels::conv::ConvChoice` and `sentei_kernels::dense::DenseChoice`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Tile {
-    /// Outputs that share an entry.
+    /// Outputs that share an entry, or the loads of one.
     pub group: usize,
     /// Vectors of pixels.
     pub vectors: usize,
-    /// Columns of one row of the copies.
+    /// Columns of one row of the copies; dense kernels need none.
     pub pitch: usize,
     /// Output rows per filling of the copies.
     pub piece_rows: usize,

@@ -15,7 +15,7 @@ use crate::planes::Values;
 use crate::{KernelError, Map};
 
 /// Whether the maps are those of the geometry.
-fn check_maps(geometry: &ConvGeometry, input: Map, output: Map) -> Result<(), KernelError> {
+pub(crate) fn check_maps(geometry: &ConvGeometry, input: Map, output: Map) -> Result<(), KernelError> {
     let expected = Map::tight(geometry.in_channels, geometry.in_height, geometry.in_width);
     let found = Map { stride: expected.stride, ..input };
     if found != expected || input.stride < expected.stride {

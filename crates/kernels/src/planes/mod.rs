@@ -33,7 +33,7 @@ pub(crate) struct Kernels {
     /// Vectors per tile, at most, for 1, 2, 4 and 8 outputs per group.
     most: [usize; 4],
     pass: unsafe fn(usize, usize, &Pass),
-    fill: unsafe fn(&Filling<'_>),
+    pub(crate) fill: unsafe fn(&Filling<'_>),
 }
 
 macro_rules! kernels {

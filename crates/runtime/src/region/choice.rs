@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
+use sentei_kernels::dense::{DenseChoice, DenseConv};
 use sentei_kernels::depthwise::DepthwiseConv;
 use sentei_kernels::elementwise::{Elementwise, Shortcut};
 use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
@@ -38,6 +39,20 @@ impl From<Tile> for ConvChoice {
     }
 }
 
+impl From<DenseChoice> for Tile {
+    fn from(choice: DenseChoice) -> Self {
+        let DenseChoice { outputs: group, vectors, piece_rows, block_channels } = choice;
+        Self { group, vectors, pitch: 0, piece_rows, block_channels }
+    }
+}
+
+impl From<Tile> for DenseChoice {
+    fn from(tile: Tile) -> Self {
+        let Tile { group: outputs, vectors, pitch: _, piece_rows, block_channels } = tile;
+        Self { outputs, vectors, piece_rows, block_channels }
+    }
+}
+
 /// What is worth timing for a layer, the likely best first; never empty.
 pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
     let Some(weights) = layer.weights() else { return vec![Choice::Only] };
@@ -48,17 +63,12 @@ pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
         Kind::Linear { .. } => vec![Choice::DenseLinear],
         Kind::Conv { geometry, .. } if is_depthwise(geometry) => vec![Choice::Depthwise],
         Kind::Conv { geometry, .. } => {
-            let guess = |nnz, group| Tile::from(ConvChoice::guess(isa, geometry, input, nnz, group));
             let mut choices = Vec::new();
             if sparse {
                 choices.extend(sparse_tiles(geometry, weights, input, isa).map(Choice::SparseConv));
             }
-            for group in [8, 4].into_iter().filter(|group| geometry.out_channels / geometry.groups % group == 0) {
-                choices.push(Choice::DenseConv(guess(weights.elements(), group)));
-            }
-            if !choices.iter().any(|choice| !choice.is_sparse()) {
-                choices.push(Choice::DenseConv(guess(weights.elements(), 1)));
-            }
+            let dense = DenseChoice::candidates(isa, geometry).into_iter();
+            choices.extend(dense.map(|choice| Choice::DenseConv(choice.into())));
             choices
         }
         _ => vec![Choice::Only],
@@ -138,8 +148,8 @@ pub(crate) fn prepare(
             conv(geometry, input, output, weights.sparse(), weights, activation, tile, isa)?
         }
         (Kind::Conv { geometry, weights }, Choice::DenseConv(tile)) => {
-            let all = Decoded { positions: None, values: Values::F32(weights.full()), scales: None };
-            conv(geometry, input, output, all, weights, activation, tile, isa)?
+            let (full, bias) = (weights.full(), weights.bias.as_deref());
+            Arc::new(DenseConv::prepare(isa, geometry, input, output, &full, bias, activation, tile.into())?)
         }
         (Kind::Conv { geometry, weights }, Choice::Depthwise) => {
             let bias = weights.bias.as_deref();
