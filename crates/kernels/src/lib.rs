@@ -3,7 +3,7 @@
 //! In: the positions and values of the weights that survived pruning, as they lie in a packed ONNX file or come from
 //! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
 //! weights: [`conv::Conv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
-//! sparse network keeps dense or that have no weights: [`depthwise`], [`pool`], [`elementwise`].
+//! sparse network keeps dense or that have no weights: [`dense`], [`depthwise`], [`pool`], [`elementwise`].
 //! Layers (all that is [`Layer`]) join to a [`region::Region`], which runs them on one arena with a [`team::Team`] of threads.
 //! With the feature `product`, which only training turns on, also dense matrix products (`product::product`).
 //!
