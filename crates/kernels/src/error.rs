@@ -37,6 +37,12 @@ pub enum KernelError {
         /// Which buffer.
         what: &'static str,
     },
+    /// The layer is valid, but not for this kernel.
+    #[error("no kernel takes {what}")]
+    NoKernel {
+        /// What it cannot take.
+        what: &'static str,
+    },
     /// A weight index lies outside the weight tensor.
     #[error("weight index {index} lies outside the {len} weights of the layer")]
     IndexOutside {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Rises whenever kernels change so that old timings mean nothing.
-pub const KERNEL_VERSION: u32 = 2;
+pub const KERNEL_VERSION: u32 = 3;
 
 /// Which kernel runs each layer of one model on one machine, on any number of threads: those who follow the same plan compute the
 /// same bits.
@@ -44,6 +44,10 @@ pub enum Choice {
     SparseConv(Tile),
     /// Convolution that stores all weights.
     DenseConv(Tile),
+    /// Convolution of maps as small as a vector, non-zeros.
+    SparseTiny,
+    /// Convolution of maps as small as a vector, all weights.
+    DenseTiny,
     /// One filter per channel, all weights.
     Depthwise,
     /// Fully connected, non-zeros.
@@ -70,7 +74,7 @@ pub struct Tile {
 impl Choice {
     /// Whether only non-zeros are stored.
     pub fn is_sparse(self) -> bool {
-        matches!(self, Self::SparseConv(_) | Self::SparseLinear)
+        matches!(self, Self::SparseConv(_) | Self::SparseTiny | Self::SparseLinear)
     }
 }
 

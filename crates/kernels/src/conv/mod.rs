@@ -6,10 +6,12 @@
 mod choice;
 mod geometry;
 mod layer;
+mod tiny;
 
 pub use choice::ConvChoice;
 pub use geometry::ConvGeometry;
 pub use layer::{Conv, ConvWeights};
+pub use tiny::TinyConv;
 
 use crate::planes::Values;
 use crate::{KernelError, Map};

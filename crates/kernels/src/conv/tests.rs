@@ -5,23 +5,23 @@ use crate::map_testing::{assert_guarded, guarded_from, isas, random, split_runs}
 use crate::{Activation, Isa, Layer};
 
 /// A layer with its input, and what its sums should be.
-struct Case {
-    geometry: ConvGeometry,
-    positions: Vec<u32>,
-    values: Vec<f32>,
-    bytes: Vec<i8>,
-    scales: Vec<f32>,
-    bias: Vec<f32>,
+pub(super) struct Case {
+    pub geometry: ConvGeometry,
+    pub positions: Vec<u32>,
+    pub values: Vec<f32>,
+    pub bytes: Vec<i8>,
+    pub scales: Vec<f32>,
+    pub bias: Vec<f32>,
     /// Tight input, and tight residual.
-    x: Vec<f32>,
-    added: Vec<f32>,
+    pub x: Vec<f32>,
+    pub added: Vec<f32>,
     /// Sum and sum of absolute values of every output, without bias, with numbers and with bytes.
     sums: [Vec<(f64, f64)>; 2],
 }
 
 impl Case {
     /// A layer with about `density` of its weights; unless that is 1, row 1 is empty and input channel 1 is not read.
-    fn new(geometry: &ConvGeometry, density: f32) -> Self {
+    pub fn new(geometry: &ConvGeometry, density: f32) -> Self {
         let g = geometry;
         let weights = g.weights().unwrap();
         let taps = g.kernel[0] * g.kernel[1];
@@ -84,18 +84,18 @@ impl Case {
 
 /// What lies around the weights of a layer.
 #[derive(Clone, Copy, Debug)]
-struct Around {
+pub(super) struct Around {
     /// Planes start on lines.
-    aligned: bool,
-    bytes: bool,
-    biased: bool,
-    residual: bool,
-    activation: Activation,
+    pub aligned: bool,
+    pub bytes: bool,
+    pub biased: bool,
+    pub residual: bool,
+    pub activation: Activation,
 }
 
 impl Around {
     /// The `index`-th of many combinations.
-    fn nth(index: usize) -> Self {
+    pub fn nth(index: usize) -> Self {
         let clip = Activation::Clip { min: -0.5, max: 2.0 };
         Self {
             aligned: index.is_multiple_of(2),
@@ -121,10 +121,17 @@ fn check(case: &Case, isa: Isa, choice: ConvChoice, around: Around) {
         bias: around.biased.then_some(&case.bias[..]),
     };
     let conv = Conv::prepare(isa, g, input, output, weights, around.activation, choice).unwrap();
-    assert_eq!((conv.nnz(), conv.macs()), (case.positions.len(), (case.positions.len() * output.pixels()) as u64));
-    let x = guarded_from(input, &case.x);
+    assert_eq!(conv.nnz(), case.positions.len());
+    assert_right(case, &conv, around, &format!("{choice:?}"));
+}
+
+/// Runs a layer of the case, whole and in parts.
+pub(super) fn assert_right(case: &Case, conv: &impl Layer, around: Around, how: &str) {
+    let (g, output) = (&case.geometry, conv.output());
+    assert_eq!(conv.macs(), (case.positions.len() * output.pixels()) as u64);
+    let x = guarded_from(conv.input(), &case.x);
     let residual = around.residual.then(|| guarded_from(output, &case.added));
-    let y = split_runs(&conv, &x, residual.as_deref());
+    let y = split_runs(conv, &x, residual.as_deref());
     assert_guarded(&y, output, conv.kernel());
     let terms = g.weights().unwrap() / g.out_channels;
     for (i, (sum, size)) in case.sums[usize::from(around.bytes)].iter().enumerate() {
@@ -142,7 +149,8 @@ fn check(case: &Case, isa: Isa, choice: ConvChoice, around: Around) {
         let tolerance = (terms + 7) as f64 * 1.5 * f64::from(f32::EPSILON) * (size + bias.abs() + added.abs());
         assert!(
             (f64::from(found) - expected).abs() <= tolerance,
-            "{g:?} {isa:?} {choice:?} {around:?}: y[{i}] is {found}, not {expected}"
+            "{g:?} {} {how} {around:?}: y[{i}] is {found}, not {expected}",
+            conv.kernel()
         );
     }
 }

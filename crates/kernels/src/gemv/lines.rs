@@ -12,7 +12,7 @@ struct Line([u8; 64]);
 ///
 /// # Safety
 /// Both hold, and the alignment is at most 64.
-pub(super) unsafe trait Plain: Copy {}
+pub(crate) unsafe trait Plain: Copy {}
 
 // SAFETY: plain numbers.
 unsafe impl Plain for f32 {}
@@ -25,7 +25,7 @@ unsafe impl Plain for i8 {}
 
 /// A slice that starts on a cache line.
 #[derive(Clone)]
-pub(super) struct Lines<T> {
+pub(crate) struct Lines<T> {
     lines: Vec<Line>,
     len: usize,
     numbers: PhantomData<T>,

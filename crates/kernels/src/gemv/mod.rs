@@ -11,7 +11,7 @@ mod avx2;
 mod avx512;
 mod dense;
 mod groups;
-mod lines;
+pub(crate) mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod scalar;
@@ -25,6 +25,8 @@ use std::ops::Range;
 use std::sync::LazyLock;
 
 pub use dense::DenseLinear;
+pub(crate) use dense::{AHEAD, CACHE_LINE};
+pub(crate) use lines::Lines;
 pub use sparse::SparseLinear;
 
 use crate::{Isa, KernelError};

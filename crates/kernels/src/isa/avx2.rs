@@ -146,3 +146,26 @@ pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: 
     // SAFETY: by this function's contract; a masked store does not access masked-out lanes.
     unsafe { _mm256_maskstore_ps(at, window(from, to), vector) }
 }
+
+/// Asks for the cache line of `at`, which need not exist.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn prefetch<T>(at: *const T) {
+    _mm_prefetch::<_MM_HINT_T0>(at.cast());
+}
+
+/// For every index from 0 to 15 that element of `table`, for a negative one 0.
+///
+/// # Safety
+/// Sixteen numbers are readable at `table` and eight indices at `index`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
+    // SAFETY: by this function's contract.
+    let (low, high, index) =
+        unsafe { (_mm256_loadu_ps(table), _mm256_loadu_ps(table.add(8)), _mm256_loadu_si256(index.cast())) };
+    let (low, high) = (_mm256_permutevar8x32_ps(low, index), _mm256_permutevar8x32_ps(high, index));
+    // bit 3 says which half, the sign that there is none
+    let picked = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)));
+    _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32::<31>(index)), picked)
+}

@@ -139,3 +139,23 @@ pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: 
     // SAFETY: by this function's contract; a masked store does not access masked-out lanes.
     unsafe { _mm512_mask_storeu_ps(at, mask, vector) }
 }
+
+/// Asks for the cache line of `at`, which need not exist.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn prefetch<T>(at: *const T) {
+    _mm_prefetch::<_MM_HINT_T0>(at.cast());
+}
+
+/// For every index from 0 to 15 that element of `table`, for a negative one 0.
+///
+/// # Safety
+/// Sixteen numbers are readable at `table` and sixteen indices at `index`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
+    // SAFETY: by this function's contract.
+    let (table, index) = unsafe { (_mm512_loadu_ps(table), _mm512_loadu_si512(index.cast())) };
+    let inside = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());
+    _mm512_maskz_permutexvar_ps(inside, index, table)
+}

@@ -172,3 +172,25 @@ pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: 
         unsafe { at.wrapping_add(lane).write(value) };
     }
 }
+
+/// Asks for the cache line of `at`; the intrinsic is not stable.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn prefetch<T>(_: *const T) {}
+
+/// For every index from 0 to 15 that element of `table`, for a negative one 0.
+///
+/// # Safety
+/// Sixteen numbers are readable at `table` and four indices at `index`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
+    // SAFETY: by this function's contract; the array has four elements.
+    unsafe {
+        let picked: [f32; LANES] = std::array::from_fn(|lane| {
+            let at = index.add(lane).read();
+            if at < 0 { 0.0 } else { table.add(at as usize).read() }
+        });
+        vld1q_f32(picked.as_ptr())
+    }
+}

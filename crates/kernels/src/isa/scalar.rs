@@ -112,3 +112,21 @@ pub(crate) unsafe fn store_window(at: *mut f32, from: usize, to: usize, vector: 
         unsafe { at.wrapping_add(lane).write(value) };
     }
 }
+
+/// Asks for the cache line of `at`; there is no portable way.
+#[inline(always)]
+pub(crate) fn prefetch<T>(_: *const T) {}
+
+/// For every index from 0 to 15 that element of `table`, for a negative one 0.
+///
+/// # Safety
+/// Sixteen numbers are readable at `table` and eight indices at `index`.
+#[inline(always)]
+pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
+    std::array::from_fn(|lane| {
+        // SAFETY: by this function's contract.
+        let at = unsafe { index.add(lane).read() };
+        // SAFETY: as above.
+        if at < 0 { 0.0 } else { unsafe { table.add(at as usize).read() } }
+    })
+}

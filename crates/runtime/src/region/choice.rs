@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
+use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights, TinyConv};
 use sentei_kernels::dense::{DenseChoice, DenseConv};
 use sentei_kernels::depthwise::DepthwiseConv;
 use sentei_kernels::elementwise::{Elementwise, Shortcut};
@@ -65,8 +65,10 @@ pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
         Kind::Conv { geometry, .. } => {
             let mut choices = Vec::new();
             if sparse {
+                choices.extend(TinyConv::fits(isa, geometry, false).then_some(Choice::SparseTiny));
                 choices.extend(sparse_tiles(geometry, weights, input, isa).map(Choice::SparseConv));
             }
+            choices.extend(TinyConv::fits(isa, geometry, true).then_some(Choice::DenseTiny));
             let dense = DenseChoice::candidates(isa, geometry).into_iter();
             choices.extend(dense.map(|choice| Choice::DenseConv(choice.into())));
             choices
@@ -151,6 +153,14 @@ pub(crate) fn prepare(
             let (full, bias) = (weights.full(), weights.bias.as_deref());
             Arc::new(DenseConv::prepare(isa, geometry, input, output, &full, bias, activation, tile.into())?)
         }
+        (Kind::Conv { geometry, weights }, Choice::SparseTiny | Choice::DenseTiny) => {
+            let decoded = match choice.is_sparse() {
+                true => weights.sparse(),
+                false => Decoded { positions: None, values: Values::F32(weights.full()), scales: None },
+            };
+            let weights = of_conv(&decoded, weights);
+            Arc::new(TinyConv::prepare(isa, geometry, input, output, weights, activation)?)
+        }
         (Kind::Conv { geometry, weights }, Choice::Depthwise) => {
             let bias = weights.bias.as_deref();
             Arc::new(DepthwiseConv::prepare(isa, geometry, input, output, &weights.full(), bias, activation)?)
@@ -208,13 +218,17 @@ fn conv(
     if !good {
         return Err(Unfit::Tile(tile));
     }
-    let weights = ConvWeights {
+    let weights = of_conv(&decoded, weights);
+    Ok(Arc::new(Conv::prepare(isa, geometry, input, output, weights, activation, tile.into())?))
+}
+
+fn of_conv<'a>(decoded: &'a Decoded, weights: &'a Weights) -> ConvWeights<'a> {
+    ConvWeights {
         positions: decoded.positions.as_deref(),
         values: &decoded.values,
         scales: decoded.scales.as_deref(),
         bias: weights.bias.as_deref(),
-    };
-    Ok(Arc::new(Conv::prepare(isa, geometry, input, output, weights, activation, tile.into())?))
+    }
 }
 
 #[cfg(test)]

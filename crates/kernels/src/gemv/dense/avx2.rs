@@ -3,8 +3,8 @@
 use std::arch::x86_64::*;
 
 use super::super::slices::Value;
-use super::tiles::{PART, Panel, dense_panel};
-use crate::isa::avx2::{LANES, Vector, activate, add, fma, load, load_tail, splat, store, store_tail, tail};
+use super::tiles::{AHEAD, CACHE_LINE, PART, Panel, dense_panel};
+use crate::isa::avx2::{LANES, Vector, activate, add, fma, load, load_tail, prefetch, splat, store, store_tail, tail};
 
 dense_panel!("avx2,fma", 3 samples together);
 

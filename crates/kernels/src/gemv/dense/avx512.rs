@@ -3,8 +3,10 @@
 use std::arch::x86_64::*;
 
 use super::super::slices::Value;
-use super::tiles::{PART, Panel, dense_panel};
-use crate::isa::avx512::{LANES, Vector, activate, add, fma, load, load_tail, splat, store, store_tail, tail};
+use super::tiles::{AHEAD, CACHE_LINE, PART, Panel, dense_panel};
+use crate::isa::avx512::{
+    LANES, Vector, activate, add, fma, load, load_tail, prefetch, splat, store, store_tail, tail,
+};
 
 dense_panel!("avx512f", 6 samples together);
 

@@ -4,7 +4,7 @@
 //! crosses lanes. Narrow panels have several sums a row, by column modulo 2 or 4, to hide the latency of multiply-adds.
 //!
 //! 2048 -> 1000 in f32 (8 MB) takes as long as a plain read of its weights, AVX-512 and AVX2 alike (277 us where a read takes
-//! 280); bytes take 63 and 73 us. From the second-level cache bytes are 15 to 25 % slower than f32: widening and
+//! 280) from the third-level cache; bytes take 63 and 73 us. From the second-level cache bytes are 15 to 25 % slower than f32: widening and
 //! converting take two instructions a vector, which a batch shares.
 
 #[cfg(target_arch = "x86_64")]
@@ -21,6 +21,7 @@ use std::ops::Range;
 use super::lines::{Lines, Plain};
 use super::{LinearValues, check_sizes};
 use crate::{Activation, Call, Isa, KernelError, Layer, Map};
+pub(crate) use tiles::{AHEAD, CACHE_LINE};
 use tiles::{PART, Panel};
 
 /// Vectors of rows in a panel; the last panel may have fewer.

@@ -1,8 +1,10 @@
 //! Portable: 64 rows a panel.
 
 use super::super::slices::Value;
-use super::tiles::{PART, Panel, dense_panel};
-use crate::isa::scalar::{LANES, Vector, activate, add, fma, load, load_tail, splat, store, store_tail, tail};
+use super::tiles::{AHEAD, CACHE_LINE, PART, Panel, dense_panel};
+use crate::isa::scalar::{
+    LANES, Vector, activate, add, fma, load, load_tail, prefetch, splat, store, store_tail, tail,
+};
 
 dense_panel!(, 4 samples together);
 

@@ -5,6 +5,14 @@ use crate::Activation;
 /// Vectors of rows that lie together.
 pub(super) const PART: usize = 4;
 
+/// Bytes that weights are asked for ahead of their use: a page, whose address the processor then also looks up in time.
+///
+/// 2048 -> 1000 in f32, after 64 MB of other memory were written (as in a network): 390 us without, 340 with AVX-512; 510 and 380 with
+/// AVX2. Four samples: 570 and 470, 790 and 560. Between 2 and 16 KB it makes little difference.
+pub(crate) const AHEAD: usize = 4096;
+/// Bytes of a cache line.
+pub(crate) const CACHE_LINE: usize = 64;
+
 /// One panel of rows, all samples.
 pub(super) struct Panel<'a, T> {
     /// Two parts, the first of four vectors of rows (if there are more), each `[cols][vectors * LANES]`; then what follows.
@@ -131,7 +139,11 @@ macro_rules! dense_panel {
                     for p in 0..P {
                         let inputs: [Vector; S] = std::array::from_fn(|s| splat(x.add(s * call.cols + col + p).read()));
                         for v in 0..V {
-                            let weight = numbers(streams[v / PART].add(v % PART * LANES));
+                            let at = streams[v / PART].add(v % PART * LANES);
+                            if v % (CACHE_LINE / (LANES * size_of::<T>())).max(1) == 0 {
+                                prefetch(at.wrapping_byte_add(AHEAD));
+                            }
+                            let weight = numbers(at);
                             for s in 0..S {
                                 sums[s][p][v] = fma(inputs[s], weight, sums[s][p][v]);
                             }
