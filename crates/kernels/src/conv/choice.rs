@@ -49,7 +49,12 @@ impl ConvChoice {
     ) -> Self {
         let kernels = Kernels::of(isa);
         let (height, width) = (geometry.out_height(), geometry.out_width());
-        let pitch = if width <= 8 { 8 } else { LINE };
+        // rows of two lines follow each other in the output too, so that whole vectors are stored one after another
+        let pitch = match width {
+            ..=8 => 8,
+            _ if width == 2 * LINE => width,
+            _ => LINE,
+        };
         let mut choice = Self { group, vectors: 1, pitch, piece_rows: height, block_channels: geometry.in_channels };
         let direct = choice.is_direct(geometry, input);
         let plane = if direct { height * width } else { height * pitch };
