@@ -3,6 +3,7 @@
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
+use sentei_kernels::dense::{DenseChoice, DenseConv};
 use sentei_kernels::depthwise::DepthwiseConv;
 use sentei_kernels::elementwise::Elementwise;
 use sentei_kernels::gemv::{DenseLinear, GEMV, LinearValues, SparseLinear};
@@ -75,24 +76,23 @@ pub fn ways(shape: &Shape, zeros: u32, isas: &[Isa]) -> Vec<Way> {
 fn convs(isa: Isa, geometry: &ConvGeometry, nonzeros: &Nonzeros) -> Vec<Box<dyn Layer>> {
     let input = Map::aligned(geometry.in_channels, geometry.in_height, geometry.in_width);
     let output = Map::aligned(geometry.out_channels, geometry.out_height(), geometry.out_width());
-    let scales = vec![0.01; geometry.out_channels];
-    // outputs that share their entries pay where no weight is missing
-    let (groups, kinds): (&[usize], &[bool]) =
-        if nonzeros.dense { (&[4, 8], &[false]) } else { (&[1], &[false, true]) };
-    let ways = groups.iter().flat_map(|group| kinds.iter().map(|bytes| (*group, *bytes)));
-    let prepare = |(group, bytes): (usize, bool)| -> Box<dyn Layer> {
-        let choice = ConvChoice::guess(isa, geometry, input, nonzeros.positions.len(), group);
-        let values = if bytes { Values::I8(nonzeros.bytes.clone()) } else { Values::F32(nonzeros.floats.clone()) };
-        let weights = ConvWeights {
-            positions: (!nonzeros.dense).then_some(&nonzeros.positions[..]),
-            values: &values,
-            scales: bytes.then_some(&scales[..]),
-            bias: None,
+    let act = Activation::Relu;
+    if nonzeros.dense {
+        let prepare = |choice| -> Box<dyn Layer> {
+            let conv = DenseConv::prepare(isa, geometry, input, output, &nonzeros.floats, None, act, choice);
+            Box::new(conv.expect("valid layer"))
         };
-        let conv = Conv::prepare(isa, geometry, input, output, weights, Activation::Relu, choice);
-        Box::new(conv.expect("valid layer"))
+        return DenseChoice::candidates(isa, geometry).into_iter().map(prepare).collect();
+    }
+    let scales = vec![0.01; geometry.out_channels];
+    let numbers = (Values::F32(nonzeros.floats.clone()), None);
+    let bytes = (Values::I8(nonzeros.bytes.clone()), Some(&scales[..]));
+    let prepare = |(values, scales)| -> Box<dyn Layer> {
+        let choice = ConvChoice::guess(isa, geometry, input, nonzeros.positions.len(), 1);
+        let weights = ConvWeights { positions: Some(&nonzeros.positions), values: &values, scales, bias: None };
+        Box::new(Conv::prepare(isa, geometry, input, output, weights, act, choice).expect("valid layer"))
     };
-    ways.map(prepare).collect()
+    [numbers, bytes].map(prepare).into()
 }
 
 fn linears(isa: Isa, inputs: usize, outputs: usize, nonzeros: &Nonzeros) -> Vec<Box<dyn Layer>> {
