@@ -31,6 +31,14 @@ pub enum KernelError {
         /// Extent of the padded input.
         available: usize,
     },
+    /// A kernel for some layers only was asked for another.
+    #[error("{what} has to be {expected}")]
+    Unfit {
+        /// What was to be prepared.
+        what: &'static str,
+        /// What it takes.
+        expected: &'static str,
+    },
     /// A plane or weight would need more than 32-bit offsets.
     #[error("{what} has more elements than 32-bit offsets can address")]
     TooLarge {

@@ -52,6 +52,7 @@ pub mod pool;
 pub mod product;
 pub mod region;
 pub mod team;
+pub mod winograd;
 
 mod activation;
 mod error;

@@ -48,6 +48,8 @@ pub enum Choice {
     SparseTiny,
     /// Convolution of maps as small as a vector, all weights.
     DenseTiny,
+    /// 3x3 convolution by transforms of tiles of so many pixels each way; the tile's rows are rows of those.
+    Winograd(usize, Tile),
     /// One filter per channel, all weights.
     Depthwise,
     /// Fully connected, non-zeros.

@@ -17,7 +17,7 @@ impl DenseChoice {
     pub fn candidates(isa: Isa, geometry: &ConvGeometry) -> Vec<Self> {
         let shapes: &[(usize, usize)] = match isa {
             Isa::Avx512 => &[(8, 3), (6, 4), (12, 2)],
-            Isa::Avx2 => &[(6, 2), (4, 3)],
+            Isa::Avx2 => &[(6, 2)],
             Isa::Neon => &[(8, 3), (12, 2)],
             Isa::Scalar => &[(4, 1)],
         };

@@ -215,6 +215,7 @@ impl DenseConv {
                             x: x[base + tile.pixel..].as_ptr(),
                             x_step: tile.step,
                             sums: sums.as_mut_ptr().wrapping_add(sums_at),
+                            sums_stride: tile.vectors * lanes,
                             y: call.y.as_mut_ptr().wrapping_add(at),
                             stride: self.output.stride,
                             residual: call.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
@@ -276,6 +277,10 @@ impl Layer for DenseConv {
 
     fn scratch_len(&self) -> usize {
         self.copies_len() + self.sums_len() + 3 * LINE
+    }
+
+    fn sums_in_file_order(&self) -> bool {
+        true
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {

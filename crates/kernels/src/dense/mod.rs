@@ -10,17 +10,17 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod choice;
-mod copies;
+pub(crate) mod copies;
 mod layer;
 #[cfg(target_arch = "aarch64")]
 mod neon;
-mod pack;
+pub(crate) mod pack;
 mod places;
 mod scalar;
-mod tiles;
+pub(crate) mod tiles;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use layer::{DenseChoice, DenseConv};
 

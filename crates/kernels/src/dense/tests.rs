@@ -6,7 +6,7 @@ use crate::map_testing::{assert_guarded, guarded, isas, random, split_runs};
 use crate::{Activation, KernelError, Layer, Map};
 
 /// Sum and sum of absolute values of every output pixel, on maps with gaps.
-pub(super) fn reference(g: &ConvGeometry, input: Map, w: &[f32], bias: &[f32], x: &[f32]) -> Vec<(f64, f64)> {
+pub(crate) fn reference(g: &ConvGeometry, input: Map, w: &[f32], bias: &[f32], x: &[f32]) -> Vec<(f64, f64)> {
     let [rows, columns] = g.kernel;
     let (group_inputs, group_outputs) = (g.in_channels / g.groups, g.out_channels / g.groups);
     let mut y = Vec::new();
@@ -33,7 +33,7 @@ pub(super) fn reference(g: &ConvGeometry, input: Map, w: &[f32], bias: &[f32], x
 }
 
 /// Runs `layer` in every split, with and without a residual, beside the reference.
-pub(super) fn check(layer: &dyn Layer, g: &ConvGeometry, w: &[f32], bias: &[f32], tolerance: f64) {
+pub(crate) fn check(layer: &dyn Layer, g: &ConvGeometry, w: &[f32], bias: &[f32], tolerance: f64) {
     let (input, output) = (layer.input(), layer.output());
     let x = guarded(input, 5);
     let residual = guarded(output, 6);
@@ -56,7 +56,7 @@ pub(super) fn check(layer: &dyn Layer, g: &ConvGeometry, w: &[f32], bias: &[f32]
     }
 }
 
-pub(super) const ACTIVATION: Activation = Activation::Clip { min: -0.5, max: 2.0 };
+pub(crate) const ACTIVATION: Activation = Activation::Clip { min: -0.5, max: 2.0 };
 
 fn geometries() -> Vec<ConvGeometry> {
     let base = |i: usize, size: [usize; 2], o: usize, k: [usize; 2]| ConvGeometry::new(i, size, o, k);

@@ -19,8 +19,10 @@ pub(crate) struct Pass {
     pub x: *const f32,
     /// Elements from one vector to the next in `x`.
     pub x_step: usize,
-    /// Where the sums of the first output wait between blocks: whole vectors, output after output.
+    /// Where the sums of the first output wait between blocks; whole vectors, one after another.
     pub sums: *mut f32,
+    /// Elements from one output to the next in `sums`.
+    pub sums_stride: usize,
     /// Where `places` lead from, in the first output.
     pub y: *mut f32,
     /// Elements from one output to the next in `y`.
@@ -54,7 +56,7 @@ macro_rules! dense_tiles {
         /// # Safety
         /// The CPU has the features. `bias` is readable for all outputs, `offsets` for `entries`, `weights` for all outputs times
         /// `entries`. From `x`, every offset leads to `vectors`, `x_step` apart, of `LANES` readable elements each; from `sums`, unless there is one block
-        /// only, as many writable ones lie one after another for every output, which an earlier block has written unless
+        /// only, every output to as many writable ones, which an earlier block has written unless
         /// `first`. From `y` (writable) and `residual` (readable), every output and place leads to the lanes of the place.
         $(#[$features])*
         pub(crate) unsafe fn pass(vectors: usize, outputs: usize, pass: &$crate::dense::tiles::Pass) {
@@ -76,7 +78,7 @@ macro_rules! dense_tiles {
             for group in 0..pass.groups {
                 let output = group * G;
                 // only between blocks
-                let at = |g: usize, v: usize| pass.sums.wrapping_add(((output + g) * V + v) * LANES);
+                let at = |g: usize, v: usize| pass.sums.wrapping_add((output + g) * pass.sums_stride + v * LANES);
                 let mut sums = [[splat(0.0); V]; G];
                 for g in 0..G {
                     if pass.first {

@@ -93,6 +93,14 @@ pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
     (in_order(_mm256_shuffle_ps::<0b10_00_10_00>(a, b)), in_order(_mm256_shuffle_ps::<0b11_01_11_01>(a, b)))
 }
 
+/// `a[0], b[0], a[1], b[1], ...`, two vectors.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn interleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    let (low, high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+    (_mm256_permute2f128_ps::<0x20>(low, high), _mm256_permute2f128_ps::<0x31>(low, high))
+}
+
 /// `max`/`min` return their second operand for NaN, so the data stands second and NaN is kept.
 #[inline]
 #[target_feature(enable = "avx2,fma")]

@@ -94,6 +94,15 @@ pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
     (_mm512_permutex2var_ps(a, even, b), _mm512_permutex2var_ps(a, odd, b))
 }
 
+/// `a[0], b[0], a[1], b[1], ...`, two vectors.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn interleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let high = _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+    (_mm512_permutex2var_ps(a, low, b), _mm512_permutex2var_ps(a, high, b))
+}
+
 /// `max`/`min` return their second operand for NaN, so the data stands second and NaN is kept.
 #[inline]
 #[target_feature(enable = "avx512f")]

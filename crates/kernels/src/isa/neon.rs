@@ -115,6 +115,13 @@ pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
     (vuzp1q_f32(a, b), vuzp2q_f32(a, b))
 }
 
+/// `a[0], b[0], a[1], b[1], ...`, two vectors.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn interleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    (vzip1q_f32(a, b), vzip2q_f32(a, b))
+}
+
 /// `fmax`/`fmin` of aarch64 return NaN when either operand is NaN.
 #[inline]
 #[target_feature(enable = "neon")]

@@ -80,6 +80,13 @@ pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
     (std::array::from_fn(|i| at(2 * i)), std::array::from_fn(|i| at(2 * i + 1)))
 }
 
+/// `a[0], b[0], a[1], b[1], ...`, two vectors.
+#[inline(always)]
+pub(crate) fn interleave(a: Vector, b: Vector) -> (Vector, Vector) {
+    let at = |i: usize| if i % 2 == 0 { a[i / 2] } else { b[i / 2] };
+    (std::array::from_fn(at), std::array::from_fn(|i| at(LANES + i)))
+}
+
 #[inline(always)]
 pub(crate) fn activate(x: Vector, activation: Activation) -> Vector {
     x.map(|x| activation.apply(x))

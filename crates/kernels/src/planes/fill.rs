@@ -153,6 +153,21 @@ macro_rules! planes_fill {
                             evens(load_window(at, low.0, low.1), load_window(at.wrapping_add(LANES), high.0, high.1))
                         })
                     };
+                } else if step == 4 {
+                    // the same of four vectors
+                    let part = |first: usize| {
+                        let begin = (4 * from).clamp(first, first + LANES) - first;
+                        let end = (4 * to - 3).clamp(first, first + LANES) - first;
+                        (begin.min(end), end)
+                    };
+                    let parts = [part(0), part(LANES), part(2 * LANES), part(3 * LANES)];
+                    // SAFETY: these elements lie between the first and the last readable column.
+                    unsafe {
+                        each(filling, rows, image, to_vector, |at| {
+                            let read = |i: usize| load_window(at.wrapping_add(i * LANES), parts[i].0, parts[i].1);
+                            evens(evens(read(0), read(1)), evens(read(2), read(3)))
+                        })
+                    };
                 } else {
                     // SAFETY: only lanes in `from..to` are read; the array has `LANES` elements.
                     unsafe {

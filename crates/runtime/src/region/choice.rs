@@ -9,6 +9,7 @@ use sentei_kernels::elementwise::{Elementwise, Shortcut};
 use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
 use sentei_kernels::planes::Values;
 use sentei_kernels::pool::{GlobalAverage, Pool as PoolLayer, PoolKind};
+use sentei_kernels::winograd::{WinogradChoice, WinogradConv};
 use sentei_kernels::{Activation, Isa, KernelError, LINE, Map, gemv};
 
 use super::graph::{Kind, Layer, Pool};
@@ -20,6 +21,8 @@ const LEAST_ZEROS: f64 = 0.3;
 /// From this share on a sparse candidate is the likely best. Tuned plans of the benchmark networks choose sparse for every
 /// convolution of 80 % and more; between those and `LEAST_ZEROS` only timing can tell.
 const SPARSE_FIRST: f64 = 0.6;
+/// With zeros from this share on, transforms of all weights never win over the others alone.
+const TRANSFORMS: f64 = 0.85;
 /// A block of outputs may store this many times the non-zeros to be a candidate.
 const MOST_FILLED: f64 = 1.25;
 /// Non-zeros that are looked at to see whether a mask has blocks.
@@ -53,6 +56,13 @@ impl From<Tile> for DenseChoice {
     }
 }
 
+impl From<WinogradChoice> for Choice {
+    fn from(choice: WinogradChoice) -> Self {
+        let WinogradChoice { size, outputs: group, vectors, tile_rows: piece_rows } = choice;
+        Self::Winograd(size, Tile { group, vectors, pitch: 0, piece_rows, block_channels: 0 })
+    }
+}
+
 /// What is worth timing for a layer, the likely best first; never empty.
 pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
     let Some(weights) = layer.weights() else { return vec![Choice::Only] };
@@ -69,8 +79,15 @@ pub(crate) fn candidates(layer: &Layer, input: Map, isa: Isa) -> Vec<Choice> {
                 choices.extend(sparse_tiles(geometry, weights, input, isa).map(Choice::SparseConv));
             }
             choices.extend(TinyConv::fits(isa, geometry, true).then_some(Choice::DenseTiny));
+            let transforms = match WinogradChoice::fits(geometry) && zeros < TRANSFORMS {
+                true => [2, 4].map(|size| WinogradChoice::guess(isa, geometry, size)).to_vec(),
+                false => Vec::new(),
+            };
+            let likely = WinogradChoice::likely(isa, geometry).filter(|_| zeros < SPARSE_FIRST);
+            choices.extend(likely.map(Choice::from));
             let dense = DenseChoice::candidates(isa, geometry).into_iter();
             choices.extend(dense.map(|choice| Choice::DenseConv(choice.into())));
+            choices.extend(transforms.into_iter().filter(|choice| likely != Some(*choice)).map(Choice::from));
             choices
         }
         _ => vec![Choice::Only],
@@ -160,6 +177,12 @@ pub(crate) fn prepare(
             };
             let weights = of_conv(&decoded, weights);
             Arc::new(TinyConv::prepare(isa, geometry, input, output, weights, activation)?)
+        }
+        (Kind::Conv { geometry, weights }, Choice::Winograd(size, tile)) => {
+            let (full, bias) = (weights.full(), weights.bias.as_deref());
+            let choice =
+                WinogradChoice { size, outputs: tile.group, vectors: tile.vectors, tile_rows: tile.piece_rows };
+            Arc::new(WinogradConv::prepare(isa, geometry, input, output, &full, bias, activation, choice)?)
         }
         (Kind::Conv { geometry, weights }, Choice::Depthwise) => {
             let bias = weights.bias.as_deref();

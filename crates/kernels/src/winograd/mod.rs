@@ -1,0 +1,50 @@
+//! Dense 3x3 convolutions of stride 1 with fewer multiplications: `y = A' [(G g G') . (B' d B)] A`.
+//!
+//! The output is cut into tiles of `m x m` pixels (`m` is 2 or 4), each of which needs `(m + 2)^2` products per channel instead of
+//! `9 m^2`: 2.25 and 4 times fewer. Inputs are transformed into as many planes of one pixel per tile, each of which is a 1x1
+//! convolution of its own, run by the tiles of [`dense`](crate::dense), and what comes out is transformed back.
+//! Rounding errors are larger than those of plain sums: about 2 (`m = 2`) and 10 times (`m = 4`).
+//!
+//! Source: Lavin & Gray 2015, "Fast algorithms for convolutional neural networks" (arXiv:1509.09308).
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod layer;
+#[cfg(target_arch = "aarch64")]
+mod neon;
+mod scalar;
+mod transforms;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+pub use layer::{WinogradChoice, WinogradConv};
+
+use crate::Isa;
+use transforms::{InputPass, OutputPass};
+
+/// The transforms of one instruction set.
+#[derive(Clone, Copy, Debug)]
+struct Transforms {
+    input: unsafe fn(usize, &InputPass),
+    output: unsafe fn(usize, &OutputPass),
+}
+
+impl Transforms {
+    /// Of `isa`, which this CPU must have.
+    fn of(isa: Isa) -> Self {
+        assert!(isa.runs_here(), "{} cannot run on this CPU", isa.name());
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => Self { input: avx512::input, output: avx512::output },
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => Self { input: avx2::input, output: avx2::output },
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => Self { input: neon::input, output: neon::output },
+            _ => Self { input: scalar::input, output: scalar::output },
+        }
+    }
+}
