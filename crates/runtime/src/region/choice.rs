@@ -283,8 +283,7 @@ mod tests {
         };
         let choices = candidates(&layer, input, isa);
         let results: Vec<Vec<f32>> = choices.iter().filter_map(|choice| run(*choice)).collect();
-        // dense ones have an order of their own
-        assert!(results.len() > 1, "{choices:?}");
+        assert!(results.len() > 3, "{choices:?}");
         assert!(results.iter().all(|result| *result == results[0]));
     }
 
