@@ -1,5 +1,6 @@
-//! Tells the C library's allocator to keep what is freed. A training step frees and takes the same hundreds of large
-//! buffers over and over; by default each goes back to the system, and the next step pays a page fault for every 4 KiB.
+//! Tells the C library's allocator what to do with memory that was freed. A training step frees and takes the same hundreds of
+//! large buffers over and over; by default each goes back to the system, and the next step pays a page fault for every 4 KiB.
+//! Loading a model, on the other hand, frees several times what it keeps, and little of that goes back by itself.
 
 /// Keeps freed memory in this process from now on, however large the pieces; says whether it could.
 ///
@@ -10,12 +11,26 @@ pub fn keep_freed_memory() -> bool {
     imp::keep_freed_memory()
 }
 
+/// Gives freed memory back to the system, also where it lies between pieces in use; says whether some was.
+///
+/// It takes some milliseconds per 100 MB, and memory that is taken afterwards has to be faulted in anew. Where the C library is not
+/// glibc or the system is not Linux, nothing is done and the answer is `false`.
+pub fn return_freed_memory() -> bool {
+    imp::return_freed_memory()
+}
+
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod imp {
     use std::ffi::c_int;
 
     unsafe extern "C" {
         fn mallopt(parameter: c_int, value: c_int) -> c_int;
+        fn malloc_trim(pad: usize) -> c_int;
+    }
+
+    pub fn return_freed_memory() -> bool {
+        // SAFETY: glibc says that any thread may call it at any time (MT-Safe); it takes a number and touches free memory only.
+        unsafe { malloc_trim(0) == 1 }
     }
 
     /// `M_MMAP_MAX`: how many pieces may have pages of their own, which go back when they are freed.
@@ -37,6 +52,10 @@ mod imp {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 mod imp {
     pub fn keep_freed_memory() -> bool {
+        false
+    }
+
+    pub fn return_freed_memory() -> bool {
         false
     }
 }

@@ -56,6 +56,8 @@ impl Engine for Tract {
         // tract's parser has unwraps that a hostile but well-formed file can reach
         let load = AssertUnwindSafe(|| TractSession::load(bytes, options));
         let session = catch_unwind(load).unwrap_or_else(|_| Err(RuntimeError::Malformed("tract gave up on it".into())));
+        // the file's graph, decoded weights and candidates that lost are several times what the session keeps
+        sentei_kernels::return_freed_memory();
         Ok(Box::new(session?))
     }
 }
