@@ -207,7 +207,8 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
 pub fn print_memory(path: &Path, engine: EngineName, options: &LoadOptions) -> Result<()> {
     let heap = HeapMeter { reset_peak: || HEAP.reset_peak_memory(), peak_bytes: || HEAP.get_peak_memory() as u64 };
     let plan = MemoryPlan { heap: Some(heap), ..MemoryPlan::default() };
-    let memory = measure_memory(&*engine.engine()?, || std::fs::read(path), options, &plan)
+    let (options, _) = sidecar::follow(options, engine, path, &files::read(path)?);
+    let memory = measure_memory(&*engine.engine()?, || std::fs::read(path), &options, &plan)
         .with_context(|| format!("loading {}", path.display()))?;
     println!("{}", serde_json::to_string(&memory)?);
     Ok(())

@@ -1,6 +1,7 @@
 //! Tells the C library's allocator what to do with memory that was freed. A training step frees and takes the same hundreds of
 //! large buffers over and over; by default each goes back to the system, and the next step pays a page fault for every 4 KiB.
-//! Loading a model, on the other hand, frees several times what it keeps, and little of that goes back by itself.
+//! Loading a model, on the other hand, frees several times what it keeps, and little of that goes back by itself; nor does the code
+//! that only loading runs.
 
 /// Keeps freed memory in this process from now on, however large the pieces; says whether it could.
 ///
@@ -17,6 +18,74 @@ pub fn keep_freed_memory() -> bool {
 /// glibc or the system is not Linux, nothing is done and the answer is `false`.
 pub fn return_freed_memory() -> bool {
     imp::return_freed_memory()
+}
+
+/// Takes the pages of this program's code out of its resident memory; says whether it could.
+///
+/// Code that runs on comes back from the system's file cache at once, some pages at a time, and what only loading a model needed
+/// (several megabytes of graph transformations) does not. A breakpoint that a debugger has set is lost. Where the system is not Linux,
+/// nothing is done and the answer is `false`.
+pub fn forget_idle_code() -> bool {
+    code::forget()
+}
+
+#[cfg(target_os = "linux")]
+mod code {
+    use std::ffi::{c_int, c_void};
+    use std::ops::Range;
+
+    unsafe extern "C" {
+        fn madvise(start: *mut c_void, len: usize, advice: c_int) -> c_int;
+    }
+
+    /// `MADV_DONTNEED`: a private mapping of a file is read from the file again when it is used next.
+    const DONTNEED: c_int = 4;
+
+    pub fn forget() -> bool {
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+        let Some(range) = maps.lines().filter_map(code).find(|range| range.contains(&(forget as *const () as usize)))
+        else {
+            return false;
+        };
+        // SAFETY: the range is one mapping of this process, private, from a file and not writable (`code`), so its pages are those of
+        // the file, which the system keeps from being changed while it runs; forgotten ones come back alike.
+        unsafe { madvise(range.start as *mut c_void, range.len(), DONTNEED) == 0 }
+    }
+
+    /// The addresses of a line of `/proc/self/maps`, if it is code from a file.
+    fn code(line: &str) -> Option<Range<usize>> {
+        let mut fields = line.split_ascii_whitespace();
+        let (start, end) = fields.next()?.split_once('-')?;
+        let (access, inode) = (fields.next()?, fields.nth(2)?);
+        let address = |digits| usize::from_str_radix(digits, 16).ok();
+        (access == "r-xp" && inode != "0").then_some(address(start)?..address(end)?)
+    }
+
+    #[cfg(test)]
+    mod tests {
+        #[test]
+        fn only_code_that_a_file_has_is_code() {
+            let line = |access, inode| format!("55d0-55f0 {access} 00002000 fe:00 {inode}    /usr/bin/cat");
+            assert_eq!(super::code(&line("r-xp", "247030")), Some(0x55d0..0x55f0));
+            assert_eq!(super::code(&line("r-xp", "0")), None);
+            assert_eq!(super::code(&line("rwxp", "247030")), None);
+            assert_eq!(super::code(&line("r--p", "247030")), None);
+            assert_eq!(super::code(""), None);
+        }
+
+        #[test]
+        fn a_program_runs_on_without_its_code_in_memory() {
+            assert!(super::forget());
+            assert_eq!((0..100u64).map(|i| i * i).sum::<u64>(), 328_350);
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod code {
+    pub fn forget() -> bool {
+        false
+    }
 }
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

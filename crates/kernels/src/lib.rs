@@ -37,7 +37,7 @@
 //! - A packed tensor that passed [`packed::Packed::validate`] decodes without panic, inside the byte budget.
 //! - Hostile bytes meet `packed` only; kernels get weights that were checked there. `unsafe` stands only in the
 //!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share, the safe wrapper of each table,
-//!   the one call each behind `product` and [`keep_freed_memory`] and its opposite, the hand-over of a job to a [`team`], and one file of
+//!   the one call each behind `product` and the functions on memory of the process, the hand-over of a job to a [`team`], and one file of
 //!   [`region`] that says why its arena may be shared.
 
 pub mod conv;
@@ -66,7 +66,7 @@ mod window;
 
 pub use activation::Activation;
 pub use error::KernelError;
-pub use heap::{keep_freed_memory, return_freed_memory};
+pub use heap::{forget_idle_code, keep_freed_memory, return_freed_memory};
 pub use isa::Isa;
 pub use layer::{Call, Layer, Shared};
 pub use map::{LINE, Map};

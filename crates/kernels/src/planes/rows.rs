@@ -187,8 +187,8 @@ impl Rows {
         let mut cursors = Vec::with_capacity(layout.blocks * runs.len());
         // of every output, what no block has taken yet
         let mut left: Vec<&[Item]> = outputs.clone().map(|output| &items[starts[output]..starts[output + 1]]).collect();
-        // of a block: order, member of the group and item; and which of them belong to each group
-        let (mut entries, mut groups) = (Vec::<(u32, usize, Item)>::new(), Vec::new());
+        // of a block: order, member of the group, offset and value; and which of them belong to each group
+        let (mut entries, mut groups) = (Vec::<[u32; 4]>::new(), Vec::new());
         for block in 0..layout.blocks as u32 {
             let idle = block > 0 && block as usize + 1 < layout.blocks;
             for run in &runs {
@@ -199,14 +199,14 @@ impl Rows {
                     for member in 0..run.group {
                         let row = &mut left[run.first - outputs.start + group * run.group + member];
                         let (inside, later) = row.split_at(row.partition_point(|item| item.block <= block));
-                        entries.extend(inside.iter().map(|item| (item.order, member, *item)));
+                        entries.extend(inside.iter().map(|item| [item.order, member as u32, item.offset, item.value]));
                         *row = later;
                     }
                     let own = &mut entries[before..];
                     if run.group > 1 {
-                        own.sort_unstable_by_key(|(order, member, _)| (*order, *member));
+                        own.sort_unstable();
                     }
-                    let positions = own.chunk_by(|a, b| a.0 == b.0).count();
+                    let positions = own.chunk_by(|a, b| a[0] == b[0]).count();
                     if positions > 0 || !idle {
                         groups.push((positions, group, before..entries.len()));
                     }
@@ -223,10 +223,10 @@ impl Rows {
                         u16::try_from(number).map_err(|_| KernelError::TooLarge { what: "a block of input channels" })
                     };
                     self.turns.push(Turn { group: number(*group)?, entries: number(*positions)? });
-                    for position in entries[range.clone()].chunk_by(|a, b| a.0 == b.0) {
-                        self.push_entry(position[0].2.offset, self.bases[block as usize], run.group)?;
-                        for (_, member, Item { value, .. }) in position {
-                            let slot = self.values.len() - run.group + member;
+                    for position in entries[range.clone()].chunk_by(|a, b| a[0] == b[0]) {
+                        self.push_entry(position[0][2], self.bases[block as usize], run.group)?;
+                        for [_, member, _, value] in position {
+                            let slot = self.values.len() - run.group + *member as usize;
                             match (&mut self.values, values) {
                                 (Values::F32(to), Values::F32(from)) => to[slot] = from[*value as usize],
                                 (Values::I8(to), Values::I8(from)) => to[slot] = from[*value as usize],

@@ -56,8 +56,9 @@ impl Engine for Tract {
         // tract's parser has unwraps that a hostile but well-formed file can reach
         let load = AssertUnwindSafe(|| TractSession::load(bytes, options));
         let session = catch_unwind(load).unwrap_or_else(|_| Err(RuntimeError::Malformed("tract gave up on it".into())));
-        // the file's graph, decoded weights and candidates that lost are several times what the session keeps
+        // the file's graph, decoded weights and candidates that lost are several times what the session keeps; so is tract's code
         sentei_kernels::return_freed_memory();
+        sentei_kernels::forget_idle_code();
         Ok(Box::new(session?))
     }
 }
