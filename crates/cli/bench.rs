@@ -25,6 +25,9 @@ pub struct Args {
     /// Threads of the engine
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     threads: usize,
+    /// Tie every thread of the tract engine to a core of its own
+    #[arg(long)]
+    pin: bool,
     /// Images per inference, where the model leaves the batch open
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     batch: usize,
@@ -72,6 +75,7 @@ pub struct Args {
 pub fn run(args: Args, out: Output) -> Result<()> {
     let options = LoadOptions {
         threads: args.threads,
+        pin: args.pin,
         batch: args.batch,
         byte_budget: args.byte_budget,
         time_budget: Duration::from_secs(args.time_budget),

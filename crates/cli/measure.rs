@@ -188,6 +188,9 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
     child.args(["--batch", &plan.options.batch.to_string(), "--kernels", kernels_flag(plan.options.kernel_choice)]);
     child.args(["--byte-budget", &plan.options.byte_budget.to_string()]);
     child.args(["--time-budget", &plan.options.time_budget.as_secs().to_string()]);
+    if plan.options.pin {
+        child.arg("--pin");
+    }
     if let Some(library) = &plan.options.library {
         child.arg("--ort-library").arg(library);
     }
@@ -207,8 +210,11 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
 pub fn print_memory(path: &Path, engine: EngineName, options: &LoadOptions) -> Result<()> {
     let heap = HeapMeter { reset_peak: || HEAP.reset_peak_memory(), peak_bytes: || HEAP.get_peak_memory() as u64 };
     let plan = MemoryPlan { heap: Some(heap), ..MemoryPlan::default() };
-    let (options, _) = sidecar::follow(options, engine, path, &files::read(path)?);
-    let memory = measure_memory(&*engine.engine()?, || std::fs::read(path), &options, &plan)
+    let options = |bytes: &[u8]| sidecar::follow(options, engine, path, bytes).0;
+    // loading does the same; what it gives back of this process's start must not make the model look smaller
+    sentei_kernels::return_freed_memory();
+    sentei_kernels::forget_idle_code();
+    let memory = measure_memory(&*engine.engine()?, || std::fs::read(path), options, &plan)
         .with_context(|| format!("loading {}", path.display()))?;
     println!("{}", serde_json::to_string(&memory)?);
     Ok(())

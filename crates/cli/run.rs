@@ -29,6 +29,9 @@ pub struct Args {
     /// Threads of the engine
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
     threads: usize,
+    /// Tie every thread of the tract engine to a core of its own
+    #[arg(long)]
+    pin: bool,
     /// Classes to print per image, best first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     top: usize,
@@ -47,7 +50,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             args.model.display()
         );
     };
-    let options = LoadOptions { threads: args.threads, library: args.ort_library.clone(), ..LoadOptions::default() };
+    let options = LoadOptions {
+        threads: args.threads,
+        pin: args.pin,
+        library: args.ort_library.clone(),
+        ..LoadOptions::default()
+    };
     let (options, note) = sidecar::follow(&options, args.engine, &args.model, &bytes);
     note.into_iter().for_each(|note| out.note(format!("note: {note}")));
     let mut session =

@@ -142,7 +142,7 @@ fn memory_is_told_for_a_model_that_is_read_after_the_baseline() {
     let heap = HeapMeter { reset_peak: || (), peak_bytes: || 12_345 };
     let plan = MemoryPlan { runs: 2, heap: Some(heap) };
     let options = FIXTURES[0].options(KernelChoice::AlwaysSparse);
-    let memory = measure_memory(&*engine_named("tract").unwrap(), read, &options, &plan).unwrap();
+    let memory = measure_memory(&*engine_named("tract").unwrap(), read, |_| options.clone(), &plan).unwrap();
     assert_eq!((memory.file_bytes, memory.peak_heap_bytes), (FIXTURES[0].packed.len() as u64, Some(12_345)));
     // sparse layers hold values and positions: less than the file, which has the functions that decode as well, and no
     // less than the f32 values alone
@@ -156,7 +156,7 @@ fn memory_is_told_for_a_model_that_is_read_after_the_baseline() {
         assert!(memory.peak_rss_bytes.unwrap() >= memory.steady_rss_bytes.unwrap());
     }
     let lost = || Err(std::io::Error::from(std::io::ErrorKind::NotFound));
-    let error = measure_memory(&*engine_named("tract").unwrap(), lost, &options, &plan).unwrap_err();
+    let error = measure_memory(&*engine_named("tract").unwrap(), lost, |_| options.clone(), &plan).unwrap_err();
     assert!(matches!(error, RuntimeError::Read(_)));
 }
 

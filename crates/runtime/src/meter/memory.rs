@@ -39,6 +39,7 @@ impl Default for MemoryPlan {
 /// Loads and runs one model and says where its bytes are.
 ///
 /// * `read`: fetches the file; called after the baseline was read, and its bytes are dropped after loading, as on a board.
+/// * `options`: says how to load these bytes.
 ///
 /// [`Memory::gzip_bytes`] is left to whoever has the file. What the system does not tell is `None`.
 ///
@@ -47,7 +48,7 @@ impl Default for MemoryPlan {
 pub fn measure_memory(
     engine: &dyn Engine,
     read: impl FnOnce() -> io::Result<Vec<u8>>,
-    options: &LoadOptions,
+    options: impl FnOnce(&[u8]) -> LoadOptions,
     plan: &MemoryPlan,
 ) -> Result<Memory, RuntimeError> {
     // makes the peak start again from now; where the kernel refuses, it counts from the start of the process
@@ -58,7 +59,7 @@ pub fn measure_memory(
     }
     let bytes = read()?;
     let file_bytes = bytes.len() as u64;
-    let mut session = engine.load(&bytes, options)?;
+    let mut session = engine.load(&bytes, &options(&bytes))?;
     drop(bytes);
     let inputs = noise_inputs(&*session, 1);
     for _ in 0..plan.runs.max(1) {
