@@ -301,10 +301,6 @@ impl Layer for DenseConv {
         }
     }
 
-    fn sums_in_file_order(&self) -> bool {
-        true
-    }
-
     fn weight_bytes(&self) -> usize {
         size_of_val(&self.panels.weights[..]) + size_of_val(&self.bias[..]) + size_of_val(&self.offsets[..])
     }
