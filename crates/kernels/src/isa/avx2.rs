@@ -177,3 +177,14 @@ pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
     let picked = _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32::<28>(index)));
     _mm256_andnot_ps(_mm256_castsi256_ps(_mm256_srai_epi32::<31>(index)), picked)
 }
+
+/// Eight signed bytes as numbers.
+///
+/// # Safety
+/// Eight bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn load_bytes(at: *const i8) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(at.cast()))) }
+}

@@ -168,3 +168,14 @@ pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
     let inside = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());
     _mm512_maskz_permutexvar_ps(inside, index, table)
 }
+
+/// Sixteen signed bytes as numbers.
+///
+/// # Safety
+/// Sixteen bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn load_bytes(at: *const i8) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(at.cast()))) }
+}

@@ -201,3 +201,17 @@ pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
         vld1q_f32(picked.as_ptr())
     }
 }
+
+/// Four signed bytes as numbers.
+///
+/// # Safety
+/// Four bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn load_bytes(at: *const i8) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe {
+        let four = vcreate_s8(u64::from(at.cast::<u32>().read_unaligned()));
+        vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(four))))
+    }
+}

@@ -137,3 +137,13 @@ pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
         if at < 0 { 0.0 } else { unsafe { table.add(at as usize).read() } }
     })
 }
+
+/// Signed bytes as numbers.
+///
+/// # Safety
+/// `LANES` bytes are readable at `at`.
+#[inline(always)]
+pub(crate) unsafe fn load_bytes(at: *const i8) -> Vector {
+    // SAFETY: by this function's contract.
+    std::array::from_fn(|lane| f32::from(unsafe { at.add(lane).read() }))
+}

@@ -93,3 +93,14 @@ pub(crate) unsafe fn lookup(table: *const f32, index: *const i32) -> Vector {
     // SAFETY: by this function's contract.
     _mm256_castps256_ps128(unsafe { super::avx2::lookup(table, index) })
 }
+
+/// Four signed bytes as numbers.
+///
+/// # Safety
+/// Four bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn load_bytes(at: *const i8) -> Vector {
+    // SAFETY: by this function's contract.
+    unsafe { _mm_cvtepi32_ps(_mm_cvtepi8_epi32(_mm_cvtsi32_si128(at.cast::<i32>().read_unaligned()))) }
+}

@@ -200,10 +200,16 @@ pub(crate) fn prepare(
             Arc::new(linear.with_activation(activation))
         }
         (Kind::Linear { rows, cols, weights }, Choice::DenseLinear) => {
-            let (full, bias) = (weights.full(), weights.bias.as_deref());
-            Arc::new(
-                DenseLinear::prepare(isa, *rows, *cols, LinearValues::F32(&full), bias)?.with_activation(activation),
-            )
+            let bias = weights.bias.as_deref();
+            // a quarter of the bytes, and it is bytes that such a layer waits for
+            let linear = match weights.full_bytes() {
+                Some((values, scales)) => {
+                    let values = LinearValues::I8 { values: &values, scales: &scales };
+                    DenseLinear::prepare(isa, *rows, *cols, values, bias)?
+                }
+                None => DenseLinear::prepare(isa, *rows, *cols, LinearValues::F32(&weights.full()), bias)?,
+            };
+            Arc::new(linear.with_activation(activation))
         }
         (Kind::Pool { pool, window }, Choice::Only) => {
             let kind = match *pool {

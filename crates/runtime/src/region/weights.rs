@@ -136,6 +136,23 @@ impl Weights {
     }
 }
 
+impl Weights {
+    /// All weights as bytes, zeros included, and one scale per output, where that is what the file has.
+    pub(crate) fn full_bytes(&self) -> Option<(Vec<i8>, Vec<f32>)> {
+        let Numbers::Packed(chunks) = &self.numbers else { return None };
+        if self.transposed || !chunks.iter().all(is_scaled_bytes) {
+            return None;
+        }
+        let Decoded { positions: Some(positions), values: Values::I8(values), scales: Some(scales) } = self.sparse()
+        else {
+            return None;
+        };
+        let mut full = vec![0; self.elements()];
+        positions.into_iter().zip(values).for_each(|(at, value)| full[at as usize] = value);
+        Some((full, scales))
+    }
+}
+
 fn is_scaled_bytes(chunk: &Packed) -> bool {
     matches!(chunk.values, packed::Values::I8(_)) && chunk.scales.is_some()
 }
@@ -215,5 +232,7 @@ mod tests {
         let Decoded { values, scales, .. } = weights.sparse();
         assert_eq!((values, scales), (Values::I8(vec![2, 4, 1, -1]), Some(vec![0.5, 4.0])));
         assert_eq!(weights.full(), [1.0, 0.0, 2.0, 0.0, 4.0, -4.0]);
+        assert_eq!(weights.full_bytes(), Some((vec![2, 0, 4, 0, 1, -1], vec![0.5, 4.0])));
+        assert_eq!(Weights::dense(vec![2, 3], MATRIX.to_vec(), None).full_bytes(), None);
     }
 }
