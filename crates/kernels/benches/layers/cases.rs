@@ -59,6 +59,9 @@ pub fn cases() -> Vec<Case> {
     ] {
         add("resnet50", PRUNED, Shape::Conv(conv(inputs, size, outputs, kernel, stride)));
     }
+    for size in [4, 2] {
+        add("vgg16", PRUNED, Shape::Conv(conv(512, size, 512, 3, 1)));
+    }
     for (channels, size) in [(16, 32), (32, 16), (64, 8)] {
         add("resnet56", PRUNED, Shape::Conv(conv(channels, size, channels, 3, 1)));
     }

@@ -2,7 +2,7 @@
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
+use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights, TinyConv};
 use sentei_kernels::dense::{DenseChoice, DenseConv};
 use sentei_kernels::depthwise::DepthwiseConv;
 use sentei_kernels::elementwise::Elementwise;
@@ -77,22 +77,30 @@ fn convs(isa: Isa, geometry: &ConvGeometry, nonzeros: &Nonzeros) -> Vec<Box<dyn 
     let input = Map::aligned(geometry.in_channels, geometry.in_height, geometry.in_width);
     let output = Map::aligned(geometry.out_channels, geometry.out_height(), geometry.out_width());
     let act = Activation::Relu;
+    let tiny = |weights: ConvWeights<'_>| -> Option<Box<dyn Layer>> {
+        let fits = TinyConv::fits(isa, geometry, weights.positions.is_none());
+        fits.then(|| Box::new(TinyConv::prepare(isa, geometry, input, output, weights, act).expect("valid layer")) as _)
+    };
     if nonzeros.dense {
+        let values = Values::F32(nonzeros.floats.clone());
+        let all = ConvWeights { positions: None, values: &values, scales: None, bias: None };
         let prepare = |choice| -> Box<dyn Layer> {
             let conv = DenseConv::prepare(isa, geometry, input, output, &nonzeros.floats, None, act, choice);
             Box::new(conv.expect("valid layer"))
         };
-        return DenseChoice::candidates(isa, geometry).into_iter().map(prepare).collect();
+        return DenseChoice::candidates(isa, geometry).into_iter().map(prepare).chain(tiny(all)).collect();
     }
     let scales = vec![0.01; geometry.out_channels];
     let numbers = (Values::F32(nonzeros.floats.clone()), None);
     let bytes = (Values::I8(nonzeros.bytes.clone()), Some(&scales[..]));
-    let prepare = |(values, scales)| -> Box<dyn Layer> {
+    let prepare = |(values, scales)| {
         let choice = ConvChoice::guess(isa, geometry, input, nonzeros.positions.len(), 1);
         let weights = ConvWeights { positions: Some(&nonzeros.positions), values: &values, scales, bias: None };
-        Box::new(Conv::prepare(isa, geometry, input, output, weights, act, choice).expect("valid layer"))
+        let conv = Conv::prepare(isa, geometry, input, output, weights, act, choice).expect("valid layer");
+        let conv: Box<dyn Layer> = Box::new(conv);
+        std::iter::once(conv).chain(tiny(weights)).collect::<Vec<_>>()
     };
-    [numbers, bytes].map(prepare).into()
+    [numbers, bytes].map(prepare).into_iter().flatten().collect()
 }
 
 fn linears(isa: Isa, inputs: usize, outputs: usize, nonzeros: &Nonzeros) -> Vec<Box<dyn Layer>> {
