@@ -43,6 +43,9 @@ pub(crate) struct Pass {
     pub activation: Activation,
 }
 
+/// Bytes of weights that are asked for before they are needed: a page, which processors do not look beyond by themselves.
+pub(crate) const AHEAD: usize = 4096;
+
 /// Defines `SHAPES` and `pass` for one instruction set: for each number of outputs per group, the numbers of vectors.
 ///
 /// In scope of the caller: the names of one file of `crate::isa`.
@@ -92,6 +95,7 @@ macro_rules! dense_tiles {
                     }
                 }
                 for entry in 0..pass.entries {
+                    prefetch(weights.wrapping_byte_add($crate::dense::tiles::AHEAD));
                     // SAFETY: one offset and `G` weights per entry; the offset leads to `V` readable vectors.
                     unsafe {
                         let x = pass.x.add(pass.offsets.add(entry).read() as usize);
