@@ -83,7 +83,7 @@ pub(crate) fn deinterleave(a: Vector, b: Vector) -> (Vector, Vector) {
 /// `a[0], b[0], a[1], b[1], ...`, two vectors.
 #[inline(always)]
 pub(crate) fn interleave(a: Vector, b: Vector) -> (Vector, Vector) {
-    let at = |i: usize| if i % 2 == 0 { a[i / 2] } else { b[i / 2] };
+    let at = |i: usize| if i.is_multiple_of(2) { a[i / 2] } else { b[i / 2] };
     (std::array::from_fn(at), std::array::from_fn(|i| at(LANES + i)))
 }
 
