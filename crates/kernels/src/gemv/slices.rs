@@ -64,8 +64,10 @@ pub(super) struct Segment {
     /// Look-up steps, a multiple of [`schedule::STEPS_PER_WORD`].
     pub lookups: usize,
     /// Index words of the look-up steps: `lanes` for [`schedule::STEPS_PER_WORD`] steps.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 looks up"))]
     pub words: usize,
     /// Chunk pairs of the look-up steps.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only AVX-512 looks up"))]
     pub chunks: usize,
     /// Gather steps.
     pub gathers: usize,
