@@ -86,7 +86,7 @@ fn a_failed_training_of_the_limit_leaves_the_others_to_be_reported() {
         analyze(at, "limit", &[&few[..], &["-o", "limit"]].concat())
     };
     // The first training finds no file where its checkpoint would be.
-    let in_the_way = at.join("limit/work/0000/train.safetensors");
+    let in_the_way = at.join("limit").join("work").join("0000").join("train.safetensors");
     std::fs::create_dir_all(&in_the_way).expect("folder");
     let (code, text) = failure(&mut study());
     assert!(code == 1 && text.contains("1 trainings failed") && text.contains("recipe, seed 0"), "{text}");

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use crate::Map;
+use crate::{LINE, Map};
 
 /// A prepared layer of a network: weights in kernel order, sizes fixed, activation included.
 ///
@@ -75,6 +75,30 @@ pub trait Layer: Debug + Send + Sync {
         // SAFETY: `y` is borrowed mutably for the whole call, and no other thread takes part.
         unsafe { self.run_units(0..self.units(), &call, scratch) }
     }
+}
+
+/// Checks one run of `layer`, which is not in place, and returns its scratch memory from the first line on.
+///
+/// # Panics
+/// When a slice is shorter than its map or [`Layer::scratch_len`], or a unit does not exist.
+pub(crate) fn checked<'a>(
+    layer: &impl Layer,
+    units: &Range<usize>,
+    call: &Call<'_>,
+    scratch: &'a mut [f32],
+) -> &'a mut [f32] {
+    let (input, output) = (layer.input().len(), layer.output().len());
+    assert!(units.end <= layer.units(), "units {units:?} of {}", layer.units());
+    assert!(call.x.len() >= input && call.y.len() >= output, "lengths of input and output");
+    assert!(call.residual.is_none_or(|residual| residual.len() >= output), "length of the residual");
+    assert!(scratch.len() >= layer.scratch_len(), "length of the scratch memory");
+    from_line(scratch)
+}
+
+/// `scratch` without what lies before its first line, less than a line.
+pub(crate) fn from_line(scratch: &mut [f32]) -> &mut [f32] {
+    let before = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+    &mut scratch[before..]
 }
 
 /// What one run of a layer reads and writes.

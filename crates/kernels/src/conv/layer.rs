@@ -7,7 +7,7 @@ use super::choice::ConvChoice;
 use crate::planes::spread::Spread;
 use crate::planes::tiles::{FEW_SUMS, Pass, Place};
 use crate::planes::{Item, Kernels, Layout, Rows, Values};
-use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
+use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// Weights of a convolution, `[out_channels, in_channels / groups, kernel rows, kernel columns]`, bias and scales.
 #[derive(Clone, Copy, Debug)]
@@ -337,13 +337,9 @@ impl Layer for Conv {
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
-        assert!(units.end <= self.units(), "units {units:?} of {}", self.units());
-        assert!(call.x.len() >= self.input.len() && call.y.len() >= self.output.len(), "lengths of input and output");
-        assert!(call.residual.is_none_or(|residual| residual.len() >= self.output.len()), "length of the residual");
-        assert!(scratch.len() >= self.scratch_len(), "length of the scratch memory");
-        let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        let scratch = layer::checked(self, &units, call, scratch);
         let (copies, sums) =
-            scratch[skip..].split_at_mut(self.spread.as_ref().map_or(0, |spread| spread.len().next_multiple_of(LINE)));
+            scratch.split_at_mut(self.spread.as_ref().map_or(0, |spread| spread.len().next_multiple_of(LINE)));
         let segments = self.rows.segments.len();
         let mut filled = None;
         for unit in units {

@@ -31,6 +31,24 @@ pub(crate) fn check_maps(geometry: &ConvGeometry, input: Map, output: Map) -> Re
     Ok(())
 }
 
+/// Checks a convolution whose weights all exist, and returns its bias.
+pub(crate) fn check_dense(
+    geometry: &ConvGeometry,
+    input: Map,
+    output: Map,
+    weights: &[f32],
+    bias: Option<&[f32]>,
+) -> Result<Vec<f32>, KernelError> {
+    geometry.validate()?;
+    check_maps(geometry, input, output)?;
+    let bias = crate::bias_or_zeros(bias, geometry.out_channels)?;
+    let expected = geometry.weights().unwrap_or(0);
+    if weights.len() != expected {
+        return Err(KernelError::ValueCount { expected, found: weights.len() });
+    }
+    Ok(bias)
+}
+
 /// Checks the number of values, and that bytes and only bytes come with scales, which it returns.
 fn check_values(geometry: &ConvGeometry, weights: &ConvWeights<'_>) -> Result<Option<Vec<f32>>, KernelError> {
     let expected = weights.positions.map_or(geometry.weights().unwrap_or(0), <[u32]>::len);

@@ -8,7 +8,7 @@ use super::pack::Panels;
 use super::places::Places;
 use super::tiles::Pass;
 use crate::conv::ConvGeometry;
-use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
+use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// One way to run a dense convolution; all give results that differ in rounding only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -74,14 +74,8 @@ impl DenseConv {
         activation: Activation,
         choice: DenseChoice,
     ) -> Result<Self, KernelError> {
-        geometry.validate()?;
-        crate::conv::check_maps(geometry, input, output)?;
+        let bias = crate::conv::check_dense(geometry, input, output, weights, bias)?;
         let kernels = Kernels::of(isa);
-        let bias = crate::bias_or_zeros(bias, geometry.out_channels)?;
-        let expected = geometry.weights().unwrap_or(0);
-        if weights.len() != expected {
-            return Err(KernelError::ValueCount { expected, found: weights.len() });
-        }
         let (height, width) = (geometry.out_height(), geometry.out_width());
         let group_inputs = geometry.in_channels / geometry.groups;
         // the channels of a block lie side by side only where there is one group
@@ -284,12 +278,8 @@ impl Layer for DenseConv {
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
-        assert!(units.end <= self.units(), "units {units:?} of {}", self.units());
-        assert!(call.x.len() >= self.input.len() && call.y.len() >= self.output.len(), "lengths of input and output");
-        assert!(call.residual.is_none_or(|residual| residual.len() >= self.output.len()), "length of the residual");
-        assert!(scratch.len() >= self.scratch_len(), "length of the scratch memory");
-        let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let (copied, sums) = scratch[skip..].split_at_mut(self.copies_len().next_multiple_of(LINE));
+        let scratch = layer::checked(self, &units, call, scratch);
+        let (copied, sums) = scratch.split_at_mut(self.copies_len().next_multiple_of(LINE));
         let segments = self.panels.segments.len();
         let mut unit = units.start;
         while unit < units.end {

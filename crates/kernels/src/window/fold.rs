@@ -4,7 +4,7 @@
 macro_rules! window_fold {
     ($(#[$features:meta])?) => {
         use crate::window::{LARGEST, MOST_ROWS, Parameters, SUM, WEIGHTED};
-        use crate::{Activation, Call, LINE};
+        use crate::{Activation, Call};
 
         /// # Safety
         /// The CPU has the features, `window::run` has checked all lengths, and the caller keeps the units apart.
@@ -16,8 +16,7 @@ macro_rules! window_fold {
             call: &Call<'_>,
             scratch: &mut [f32],
         ) {
-            let aligned = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-            let scratch = &mut scratch[aligned..][..window.together * window.copy_len];
+            let scratch = &mut crate::layer::from_line(scratch)[..window.together * window.copy_len];
             scratch.fill(window.padding);
             let (height, taps) = (window.output.height, window.order.len());
             for unit in units {

@@ -9,7 +9,7 @@ use crate::dense::Kernels;
 use crate::dense::copies::Copies;
 use crate::dense::pack::Panels;
 use crate::dense::tiles::Pass;
-use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
+use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// One way to run a convolution by transforms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -126,8 +126,7 @@ impl WinogradConv {
         activation: Activation,
         choice: WinogradChoice,
     ) -> Result<Self, KernelError> {
-        geometry.validate()?;
-        crate::conv::check_maps(geometry, input, output)?;
+        let bias = crate::conv::check_dense(geometry, input, output, weights, bias)?;
         if !WinogradChoice::fits(geometry) {
             return Err(KernelError::Unfit {
                 what: "a convolution by transforms",
@@ -135,11 +134,6 @@ impl WinogradConv {
             });
         }
         let (kernels, transforms) = (Kernels::of(isa), Transforms::of(isa));
-        let bias = crate::bias_or_zeros(bias, geometry.out_channels)?;
-        let expected = geometry.weights().unwrap_or(0);
-        if weights.len() != expected {
-            return Err(KernelError::ValueCount { expected, found: weights.len() });
-        }
         let size = if choice.size == 2 { 2 } else { 4 };
         let side = size + 2;
         let tiles = [geometry.out_height(), geometry.out_width()].map(|pixels| pixels.div_ceil(size));
@@ -333,12 +327,8 @@ impl Layer for WinogradConv {
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
-        assert!(units.end <= self.units(), "units {units:?} of {}", self.units());
-        assert!(call.x.len() >= self.input.len() && call.y.len() >= self.output.len(), "lengths of input and output");
-        assert!(call.residual.is_none_or(|residual| residual.len() >= self.output.len()), "length of the residual");
-        assert!(scratch.len() >= self.scratch_len(), "length of the scratch memory");
-        let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let (copied, planes) = scratch[skip..].split_at_mut(self.copies_len());
+        let scratch = layer::checked(self, &units, call, scratch);
+        let (copied, planes) = scratch.split_at_mut(self.copies_len());
         let (inputs, outputs) = planes.split_at_mut(self.inputs_len());
         let segments = self.panels[0].segments.len();
         let mut transformed = None;

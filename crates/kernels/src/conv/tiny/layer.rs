@@ -9,7 +9,7 @@ use super::{MOST_PIXELS, Panels, Pixels, dense, sparse};
 use crate::conv::{ConvGeometry, ConvWeights, check_maps, check_values};
 use crate::gemv::Lines;
 use crate::planes::Values;
-use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map};
+use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// Bytes of the first-level cache that the positions of one block may take.
 const BLOCK: usize = 32 << 10;
@@ -267,15 +267,11 @@ impl Layer for TinyConv {
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
-        assert!(units.end <= self.units(), "units {units:?} of {}", self.units());
-        assert!(call.x.len() >= self.input.len() && call.y.len() >= self.output.len(), "lengths of input and output");
-        assert!(call.residual.is_none_or(|residual| residual.len() >= self.output.len()), "length of the residual");
-        assert!(scratch.len() >= self.scratch_len(), "length of the scratch memory");
+        let scratch = layer::checked(self, &units, call, scratch);
         if units.is_empty() {
             return;
         }
-        let skip = scratch.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
-        let (copies, sums) = scratch[skip..].split_at_mut(self.copies());
+        let (copies, sums) = scratch.split_at_mut(self.copies());
         let pick = Pick {
             x: call.x.as_ptr(),
             stride: self.input.stride,
