@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use super::ConvGeometry;
 use super::choice::ConvChoice;
+use super::places::Places;
 use crate::planes::spread::Spread;
-use crate::planes::tiles::{FEW_SUMS, Pass, Place};
+use crate::planes::tiles::{FEW_SUMS, Pass};
 use crate::planes::{Item, Kernels, Layout, Rows, Values};
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
@@ -93,8 +94,8 @@ impl Conv {
 
         let last = pixels - (pixels - 1) / piece * piece;
         let places = |strip: usize, count: usize, room: usize| match direct {
-            true => Places::new(kernels.lanes, line_places(kernels.lanes, count), room),
-            false => Places::new(kernels.lanes, strip_places(kernels.lanes, pitch, count / pitch, width, strip), room),
+            true => Places::line(kernels.lanes, count, room),
+            false => Places::strip(kernels.lanes, pitch, count / pitch, width, strip, room),
         };
         // what follows the last pixel of a plane may be overwritten, which the last vector of the last strip ends with
         let before = pixels - last;
@@ -230,83 +231,9 @@ impl Conv {
     }
 }
 
-/// Where the vectors of a piece belong.
-#[derive(Debug)]
-struct Places {
-    per_vector: usize,
-    /// Empty when all vectors follow each other in the output.
-    all: Vec<Place>,
-}
-
-impl Places {
-    /// As many `places` for every vector; the last vector may be written whole if it ends at most `room` elements from the
-    /// start of the piece.
-    fn new(lanes: usize, places: Vec<Vec<Place>>, room: usize) -> Self {
-        let mut merged: Vec<Vec<Place>> = places.into_iter().map(merged).collect();
-        if let Some([place]) = merged.last_mut().map(|places| &mut places[..])
-            && (place.from == 0 && place.to > 0 && place.offset >= 0 && place.offset as usize + lanes <= room)
-        {
-            place.to = lanes;
-        }
-        let follows = |(vector, places): (usize, &Vec<Place>)| {
-            places[..] == [Place { offset: (vector * lanes) as isize, from: 0, to: lanes }]
-        };
-        if merged.iter().enumerate().all(follows) {
-            return Self { per_vector: 0, all: Vec::new() };
-        }
-        let per_vector = merged.iter().map(Vec::len).max().unwrap_or(1);
-        let nowhere = Place { offset: 0, from: 0, to: 0 };
-        merged.iter_mut().for_each(|places| places.resize(per_vector, nowhere));
-        Self { per_vector, all: merged.concat() }
-    }
-
-    fn of(&self, vectors: Range<usize>) -> &[Place] {
-        &self.all[vectors.start * self.per_vector..vectors.end * self.per_vector]
-    }
-}
-
-/// Makes one place of those that follow each other.
-fn merged(places: Vec<Place>) -> Vec<Place> {
-    let mut merged: Vec<Place> = Vec::new();
-    for place in places {
-        match merged.last_mut() {
-            Some(last) if place.to == place.from => debug_assert!(last.to <= place.from),
-            Some(last) if last.offset == place.offset && last.to == place.from => last.to = place.to,
-            _ => merged.push(place),
-        }
-    }
-    merged
-}
-
 /// Columns of a strip: 8, or whole lines.
 fn strip(pitch: usize) -> usize {
     if pitch <= 8 { 8 } else { pitch.next_multiple_of(LINE) }
-}
-
-/// Places of `count` pixels that follow each other.
-fn line_places(lanes: usize, count: usize) -> Vec<Vec<Place>> {
-    let place = |first: usize| vec![Place { offset: first as isize, from: 0, to: lanes.min(count - first) }];
-    (0..count).step_by(lanes).map(place).collect()
-}
-
-/// Places of the vectors of `rows` rows of a strip, in an output of `width` columns.
-fn strip_places(lanes: usize, pitch: usize, rows: usize, width: usize, strip: usize) -> Vec<Vec<Place>> {
-    let mut vectors = Vec::new();
-    for first in (0..rows * pitch).step_by(lanes) {
-        let mut places = Vec::new();
-        for lane in (0..lanes).step_by(pitch.min(lanes)) {
-            let (row, column) = ((first + lane) / pitch, (first + lane) % pitch + strip * pitch);
-            let inside = if row < rows {
-                (pitch - (first + lane) % pitch).min(lanes).min(width.saturating_sub(column))
-            } else {
-                0
-            };
-            let offset = (row * width + column) as isize - lane as isize;
-            places.push(Place { offset, from: lane, to: lane + inside });
-        }
-        vectors.push(places);
-    }
-    vectors
 }
 
 /// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.

@@ -6,6 +6,7 @@
 mod choice;
 mod geometry;
 mod layer;
+mod places;
 mod tiny;
 
 pub use choice::ConvChoice;
