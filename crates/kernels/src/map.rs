@@ -18,6 +18,15 @@ pub struct Map {
     pub stride: usize,
 }
 
+/// Planes of at most this many pixels are read whole, so that it does not matter which sets of a cache each begins in.
+const SMALL: usize = 8 * LINE;
+
+/// At least `len` elements, an odd number of lines: a tile reads the same few lines of many planes, which would fall into the same
+/// sets of the first-level cache if planes were a power of two apart.
+pub(crate) fn spaced(len: usize) -> usize {
+    (len.div_ceil(LINE) | 1) * LINE
+}
+
 impl Map {
     /// Planes without gaps, as tensors outside of a region have them.
     pub fn tight(channels: usize, height: usize, width: usize) -> Self {
@@ -27,7 +36,11 @@ impl Map {
     /// Planes that start on cache lines; a vector (one pixel per plane) stays tight.
     pub fn aligned(channels: usize, height: usize, width: usize) -> Self {
         let pixels = height * width;
-        let stride = if pixels == 1 { 1 } else { pixels.next_multiple_of(LINE) };
+        let stride = match pixels {
+            1 => 1,
+            ..=SMALL => pixels.next_multiple_of(LINE),
+            _ => spaced(pixels),
+        };
         Self { channels, height, width, stride }
     }
 
@@ -61,6 +74,7 @@ mod tests {
         assert_eq!(Map::aligned(3, 7, 7), Map { channels: 3, height: 7, width: 7, stride: 64 });
         assert_eq!(Map::aligned(3, 4, 4), Map::tight(3, 4, 4));
         assert_eq!(Map::aligned(512, 1, 1), Map::tight(512, 1, 1));
+        assert_eq!((Map::aligned(3, 32, 32).stride, Map::aligned(3, 28, 28).stride), (1024 + 16, 784));
         assert_eq!((Map::aligned(3, 7, 7).len(), Map::tight(3, 7, 7).is_tight()), (192, true));
     }
 }

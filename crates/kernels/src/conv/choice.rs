@@ -1,7 +1,7 @@
 //! How a convolution may be run: the parameters of the tile kernels, and which settings are worth timing.
 
 use super::ConvGeometry;
-use crate::planes::Kernels;
+use crate::planes::{Kernels, padded, spread};
 use crate::{Isa, LINE, Map};
 
 /// One way to run a convolution; all give results that differ in rounding only.
@@ -11,7 +11,8 @@ pub struct ConvChoice {
     pub group: usize,
     /// Vectors of pixels per tile, at most.
     pub vectors: usize,
-    /// Columns of one strip of the spread input; those beyond the width of the output are computed and dropped.
+    /// Columns of one strip of the input's aligned copies; those beyond the width of the output are computed and dropped. 0 for
+    /// one padded copy, in which taps start anywhere.
     pub pitch: usize,
     /// Output rows that are computed from one filling of the copies.
     pub piece_rows: usize,
@@ -19,72 +20,136 @@ pub struct ConvChoice {
     pub block_channels: usize,
 }
 
+/// What the tile kernels read, see [`ConvChoice::pitch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ChosenSource {
+    Map,
+    Spread,
+    Padded,
+}
+
 /// Bytes of first-level cache that a tile's input should fit into.
 const FIRST_LEVEL: usize = 32 << 10;
 /// Bytes of second-level cache that the copies of one piece should fit into.
-const SECOND_LEVEL: usize = 512 << 10;
+const SECOND_LEVEL: usize = 576 << 10;
 
 impl ConvChoice {
-    /// Whether a convolution of one tap reads its input map without copies.
-    pub(crate) fn is_direct(&self, geometry: &ConvGeometry, input: Map) -> bool {
-        geometry.kernel == [1, 1]
-            && geometry.stride == [1, 1]
-            && geometry.pads == [0; 4]
-            && input.stride.is_multiple_of(LINE)
+    /// What the tile kernels read.
+    pub(crate) fn source(&self, geometry: &ConvGeometry, input: Map) -> ChosenSource {
+        let one_tap = geometry.kernel == [1, 1] && geometry.stride == [1, 1] && geometry.pads == [0; 4];
+        if one_tap && input.stride.is_multiple_of(LINE) {
+            ChosenSource::Map
+        } else if self.pitch == 0 {
+            ChosenSource::Padded
+        } else {
+            ChosenSource::Spread
+        }
     }
 
     /// A good guess for `nnz` weights with `group` outputs per entry.
     pub fn guess(isa: Isa, geometry: &ConvGeometry, input: Map, nnz: usize, group: usize) -> Self {
-        Self::with_vectors(isa, geometry, input, nnz, group, usize::MAX)
+        let pitch = pitches(isa, geometry)[0];
+        Self::fitted(isa, geometry, input, nnz, group, usize::MAX, pitch)
     }
 
-    /// As [`ConvChoice::guess`], with at most `vectors` vectors per tile.
-    pub fn with_vectors(
+    /// What is worth timing, the guess first.
+    pub fn candidates(isa: Isa, geometry: &ConvGeometry, input: Map, nnz: usize, group: usize) -> Vec<Self> {
+        let with = |vectors, pitch| Self::fitted(isa, geometry, input, nnz, group, vectors, pitch);
+        let pitches = pitches(isa, geometry);
+        let guess = with(usize::MAX, pitches[0]);
+        let mut choices: Vec<Self> = pitches.iter().map(|pitch| with(usize::MAX, *pitch)).collect();
+        choices.push(with(guess.vectors.div_ceil(2), guess.pitch));
+        choices.push(Self { block_channels: geometry.in_channels, ..guess });
+        let mut different = Vec::with_capacity(choices.len());
+        for choice in choices {
+            if !different.contains(&choice) {
+                different.push(choice);
+            }
+        }
+        different
+    }
+
+    /// Tiles of at most `vectors` vectors, with pieces and blocks that fit the caches.
+    fn fitted(
         isa: Isa,
         geometry: &ConvGeometry,
         input: Map,
         nnz: usize,
         group: usize,
         vectors: usize,
+        pitch: usize,
     ) -> Self {
         let kernels = Kernels::of(isa);
         let (height, width) = (geometry.out_height(), geometry.out_width());
-        // rows of two lines follow each other in the output too, so that whole vectors are stored one after another
-        let pitch = match width {
-            ..=8 => 8,
-            _ if width == 2 * LINE => width,
-            _ => LINE,
-        };
         let mut choice = Self { group, vectors: 1, pitch, piece_rows: height, block_channels: geometry.in_channels };
-        let direct = choice.is_direct(geometry, input);
-        let plane = if direct { height * width } else { height * pitch };
-        let all = plane.div_ceil(kernels.lanes);
+        let source = choice.source(geometry, input);
+        // pixels from one row to the next
+        let row = match source {
+            ChosenSource::Map => width,
+            ChosenSource::Spread => pitch,
+            ChosenSource::Padded => padded::pitch(geometry),
+        };
+        let all = (height * row).div_ceil(kernels.lanes);
         let most = kernels.most_vectors(group).min(vectors).min(all);
         // tiles of equal width
         choice.vectors = all.div_ceil(all.div_ceil(most));
         let tile = choice.vectors * kernels.lanes;
-        if direct {
+        let tile_rows = tile.div_ceil(row).max(1);
+        let entries = nnz / geometry.out_channels;
+        if source == ChosenSource::Map {
             // pieces are what threads share
             choice.piece_rows = (4 * tile).div_ceil(width).min(height);
-            let per_channel = tile * 4;
-            choice.block_channels = block(geometry.in_channels, per_channel, nnz / geometry.out_channels);
+            choice.block_channels = block(geometry.in_channels, tile * 4, entries);
             return choice;
         }
-        let columns = geometry.kernel[1];
-        let [rows, step] = [geometry.kernel[0] * geometry.dilation[0], geometry.stride[0]];
-        let copies = columns * geometry.kernel[0].min(step) * if pitch % LINE == 0 { 1 } else { 2 };
-        let bytes = |output_rows: usize| geometry.in_channels * copies * (output_rows + rows / step) * pitch * 4;
-        let tile_rows = tile.div_ceil(pitch).max(1);
+        let [kernel_rows, columns] = geometry.kernel;
+        let [down, across] = geometry.stride;
+        let copies = match source {
+            ChosenSource::Padded => kernel_rows.min(down) * columns.min(across),
+            // rows that a unit does not divide need another copy for each of their misalignments
+            _ => {
+                columns * kernel_rows.min(down) * if pitch.is_multiple_of(spread::unit(kernels.lanes)) { 1 } else { 2 }
+            }
+        };
+        let below = kernel_rows * geometry.dilation[0] / down;
+        let elements = |output_rows: usize| copies * (output_rows + below) * row;
+        let bytes = |output_rows: usize| geometry.in_channels * elements(output_rows) * 4;
+        // pieces of few channels stay in the first-level cache from copying to multiplying
+        let cached =
+            if source == ChosenSource::Padded && bytes(tile_rows) <= FIRST_LEVEL { FIRST_LEVEL } else { SECOND_LEVEL };
         choice.piece_rows = tile_rows;
-        while choice.piece_rows < height && bytes(choice.piece_rows + tile_rows) <= SECOND_LEVEL {
+        while choice.piece_rows < height && bytes(choice.piece_rows + tile_rows) <= cached {
             choice.piece_rows += tile_rows;
         }
         choice.piece_rows = choice.piece_rows.min(height);
-        let per_channel = copies * (tile_rows + rows / step) * pitch * 4;
-        choice.block_channels = block(geometry.in_channels, per_channel, nnz / geometry.out_channels);
+        choice.block_channels = block(geometry.in_channels, elements(tile_rows) * 4, entries);
+        if source == ChosenSource::Padded {
+            // offsets of 16 bits count elements there
+            let most = (usize::from(u16::MAX) / (elements(choice.piece_rows) + 4 * LINE * copies)).max(1);
+            choice.block_channels = choice.block_channels.min(most);
+        }
         choice
     }
 }
+
+/// Pitches that are worth timing, the likely best first.
+fn pitches(isa: Isa, geometry: &ConvGeometry) -> Vec<usize> {
+    let width = geometry.out_width();
+    let narrow = LINE / 2;
+    // rows of two lines follow each other in the output too, so that whole vectors are stored one after another
+    let lines = if width == 2 * LINE { width } else { LINE };
+    let short = Kernels::of(isa).lanes <= narrow;
+    let strips = if width <= narrow || short && !width.is_multiple_of(LINE) { narrow } else { lines };
+    // every second pixel of every second row: one tap needs one copy of the others only
+    if geometry.kernel == [1, 1] || short && geometry.stride != [1, 1] && width > LINE {
+        vec![PADDED, strips]
+    } else {
+        vec![strips, PADDED]
+    }
+}
+
+/// The pitch that stands for one padded copy.
+const PADDED: usize = 0;
 
 /// Channels per block: as many as fit into the first-level cache, but not so few that the sums are loaded and stored for
 /// less than a dozen entries.

@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use super::ConvGeometry;
-use super::choice::ConvChoice;
-use super::places::Places;
-use crate::planes::spread::Spread;
+use super::choice::{ChosenSource, ConvChoice};
+use super::places::{Piece, Places};
+use crate::planes::padded::Padded;
+use crate::planes::spread::{self, Spread};
 use crate::planes::tiles::{FEW_SUMS, Pass};
 use crate::planes::{Item, Kernels, Layout, Rows, Values};
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
@@ -23,6 +24,28 @@ pub struct ConvWeights<'a> {
     pub bias: Option<&'a [f32]>,
 }
 
+/// What the tile kernels read.
+#[derive(Debug)]
+enum Source {
+    /// The input map itself.
+    Map,
+    /// Several copies of a piece, in which every tap starts on a line.
+    Spread(Spread),
+    /// One copy of a piece, in which a tap starts anywhere.
+    Padded(Padded),
+}
+
+impl Source {
+    /// Elements that offsets are multiples of.
+    fn unit(&self) -> usize {
+        match self {
+            Self::Map => LINE,
+            Self::Spread(spread) => spread.unit,
+            Self::Padded(_) => 1,
+        }
+    }
+}
+
 /// A prepared convolution.
 #[derive(Debug)]
 pub struct Conv {
@@ -33,15 +56,16 @@ pub struct Conv {
     choice: ConvChoice,
     kernels: Kernels,
     rows: Rows,
-    /// Copies of the input; `None` where the map itself is read.
-    spread: Option<Spread>,
-    /// Pixels of one strip of the output as the kernel counts them, columns that are dropped included.
+    source: Source,
+    /// Pixels from one row to the next as the kernel counts them.
+    pitch: usize,
+    /// Such pixels of one strip of the output, those that are dropped included.
     pixels: usize,
-    /// Such pixels of one piece, a multiple of [`LINE`] except in the last of a strip.
+    /// Such pixels of one piece, a multiple of [`LINE`] where the map itself is read, except in the last of a strip.
     piece: usize,
-    /// Strips of `pitch` columns; one where the map itself is read.
+    /// Strips of `pitch` columns; one unless the input is spread.
     strips: usize,
-    /// Where the vectors of a piece belong, by strip: of all pieces but the last, and of the last.
+    /// Tiles of all pieces but the last, and of the last, by strip.
     places: Vec<[Places; 2]>,
     macs: u64,
 }
@@ -71,35 +95,59 @@ impl Conv {
         let scales = super::check_values(geometry, &weights)?;
         let (height, width) = (geometry.out_height(), geometry.out_width());
 
-        let direct = choice.is_direct(geometry, input);
-        let pitch = if direct { width } else { strip(choice.pitch) };
         let piece_rows = choice.piece_rows.clamp(1, height);
-        let mut spread = (!direct).then(|| Spread::new(geometry, input, pitch, piece_rows, kernels.lanes));
+        let mut source = match choice.source(geometry, input) {
+            ChosenSource::Map => Source::Map,
+            ChosenSource::Padded => {
+                Source::Padded(Padded::new(geometry, input, piece_rows, geometry.in_channels, kernels.lanes))
+            }
+            ChosenSource::Spread => {
+                let unit = spread::unit(kernels.lanes);
+                let pitch = if choice.pitch <= LINE / 2 { LINE / 2 } else { choice.pitch.next_multiple_of(unit) };
+                Source::Spread(Spread::new(geometry, input, pitch, piece_rows, kernels.lanes))
+            }
+        };
+        let pitch = match &source {
+            Source::Map => width,
+            Source::Spread(spread) => spread.pitch,
+            Source::Padded(padded) => padded.pitch,
+        };
         let pixels = height * pitch;
-        // a map read in place is cut at lines
-        let piece = if direct { (piece_rows * pitch).next_multiple_of(LINE).min(pixels) } else { piece_rows * pitch };
+        let piece = match source {
+            Source::Map => (piece_rows * pitch).next_multiple_of(LINE).min(pixels),
+            _ => piece_rows * pitch,
+        };
         let strips = width.div_ceil(pitch);
 
         let per_block = choice.block_channels.clamp(1, geometry.in_channels);
-        let offset = |channel, tap| match &mut spread {
-            Some(spread) => spread.offset(channel, tap),
-            None => channel * input.stride,
+        let offset = |channel, tap| match &mut source {
+            Source::Map => channel * input.stride,
+            Source::Spread(spread) => spread.offset(channel, tap),
+            Source::Padded(padded) => channel * padded.per_channel() + padded.offset(tap),
         };
         let items = items(geometry, weights.positions, offset, per_block)?;
         let macs = (items.len() * height * width) as u64;
         let segments = SEGMENTED_UNITS.div_ceil(strips * pixels.div_ceil(piece));
         let blocks = geometry.in_channels.div_ceil(per_block);
-        let layout = Layout { group: choice.group, blocks, segments };
+        let layout = Layout { group: choice.group, blocks, segments, unit: source.unit() };
         let rows = Rows::build(&layout, &items, weights.values, bias, scales)?;
 
+        let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
         let last = pixels - (pixels - 1) / piece * piece;
-        let places = |strip: usize, count: usize, room: usize| match direct {
-            true => Places::line(kernels.lanes, count, room),
-            false => Places::strip(kernels.lanes, pitch, count / pitch, width, strip, room),
+        let places = |strip: usize, count: usize, room: usize| {
+            let start = strip * pitch;
+            let piece = match source {
+                Source::Map => Piece { rows: 1, pitch: count, columns: count, width: count, start, room },
+                _ => Piece { rows: count / pitch, pitch, columns: pitch.min(width - start), width, start, room },
+            };
+            Places::new(kernels.lanes, most, piece)
         };
         // what follows the last pixel of a plane may be overwritten, which the last vector of the last strip ends with
-        let before = pixels - last;
-        let room = output.stride - if direct { before } else { before / pitch * width };
+        let before = match source {
+            Source::Map => pixels - last,
+            _ => (pixels - last) / pitch * width,
+        };
+        let room = output.stride - before;
         let room = |strip: usize| if strip + 1 == strips { room } else { 0 };
         let places = (0..strips).map(|strip| [places(strip, piece, 0), places(strip, last, room(strip))]).collect();
         let geometry = geometry.clone();
@@ -111,23 +159,41 @@ impl Conv {
             choice,
             kernels,
             rows,
-            spread,
+            source,
+            pitch,
             pixels,
             piece,
             strips,
             places,
             macs,
         };
-        let readable = conv.spread.as_ref().map_or(input.len(), Spread::len);
+        let readable = match &conv.source {
+            Source::Map => input.len(),
+            _ => conv.copies_len(),
+        };
         let reached = conv.rows.reach() + conv.reached_pixels();
         assert!(conv.rows.nnz() == 0 || reached <= readable, "offsets reach {reached} of {readable} elements");
         Ok(conv)
     }
 
+    /// Elements of all copies of a piece.
+    fn copies_len(&self) -> usize {
+        match &self.source {
+            Source::Map => 0,
+            Source::Spread(spread) => spread.len(),
+            Source::Padded(padded) => self.geometry.in_channels * padded.per_channel() + LINE,
+        }
+    }
+
     /// Pixels from an offset on that the tiles of all pieces read.
     fn reached_pixels(&self) -> usize {
-        let pixels = if self.spread.is_some() { self.piece } else { self.pixels };
-        pixels.next_multiple_of(self.kernels.lanes)
+        let end =
+            |places: &Places| places.tiles.last().map_or(0, |tile| tile.first + tile.vectors * self.kernels.lanes);
+        let most = self.places.iter().flatten().map(end).max().unwrap_or(0);
+        match self.source {
+            Source::Map => self.pixels.next_multiple_of(self.kernels.lanes),
+            _ => most,
+        }
     }
 
     /// The choice that this layer was prepared with.
@@ -159,23 +225,17 @@ impl Conv {
         let rows = &self.rows;
         let segment = &rows.segments[segment];
         let (strip, first) = self.start(piece);
-        let count = self.piece.min(self.pixels - first);
-        let places = &self.places[strip][usize::from(first + count == self.pixels)];
+        let last = first + self.piece >= self.pixels;
+        let places = &self.places[strip][usize::from(last)];
         let lanes = self.kernels.lanes;
-        let vectors = count.div_ceil(lanes);
-        let width = self.geometry.out_width();
+        let (finished, sums) = sums.split_at_mut(self.finished_len());
         // x is read from here on, and places lead from there on
-        let (from, to) = match &self.spread {
-            None => (first, first),
-            Some(spread) => (0, first / spread.pitch * width),
+        let (from, to) = match &self.source {
+            Source::Map => (first, first),
+            _ => (0, first / self.pitch * self.geometry.out_width()),
         };
-        let most = self.vectors_per_tile(self.choice.group);
-        let tiles = vectors.div_ceil(most);
-        let mut done = 0;
-        for tile in 0..tiles {
-            let width = (vectors - done).div_ceil(tiles - tile);
-            let (start, places) = (done * lanes, places.of(done..done + width));
-            done += width;
+        for tile in &places.tiles {
+            let places = places.of(tile);
             for block in 0..rows.blocks {
                 let cursors = &segment.cursors[block * segment.runs.len()..][..segment.runs.len()];
                 for (run, cursor) in segment.runs.iter().zip(cursors) {
@@ -186,24 +246,27 @@ impl Conv {
                         (Values::F32(values), _) => (values[cursor.values..].as_ptr(), std::ptr::null()),
                         (Values::I8(_), None) => unreachable!("bytes come with scales"),
                     };
-                    let at = run.first * self.output.stride + to + if places.is_empty() { start } else { 0 };
-                    let sums_stride = width * lanes;
+                    let at = run.first * self.output.stride + to;
+                    let sums_stride = tile.vectors * lanes;
                     let sums_at = (run.first - segment.outputs.start) * sums_stride;
                     let pass = Pass {
                         turns: rows.turns[cursor.turns..].as_ptr(),
                         groups: cursor.groups,
                         offsets: rows.offsets[cursor.entries..].as_ptr(),
+                        unit: (self.source.unit() * size_of::<f32>()).ilog2(),
                         values,
                         bias: rows.bias[run.first..].as_ptr(),
                         scales,
-                        x: x.as_ptr().wrapping_add(rows.bases[block] as usize + from + start),
+                        x: x.as_ptr().wrapping_add(rows.bases[block] as usize + from + tile.first),
                         sums: sums.as_mut_ptr().wrapping_add(sums_at),
                         sums_stride,
                         y: call.y.as_mut_ptr().wrapping_add(at),
                         stride: self.output.stride,
                         residual: call.residual.map_or(std::ptr::null(), |residual| residual[at..].as_ptr()),
+                        whole: tile.whole,
                         places: places.as_ptr(),
-                        segments: places.len() / width,
+                        count: places.len(),
+                        finished: finished.as_mut_ptr(),
                         first: block == 0,
                         last: block + 1 == rows.blocks,
                         activation: self.activation,
@@ -213,7 +276,7 @@ impl Conv {
                     // Places are pixels of this piece, inside of planes whose number and stride `run_units` compared with
                     // `call.y` and the residual; they are the unit's own. Narrower groups than the layer's have at least as
                     // many vectors per tile.
-                    unsafe { self.kernels.pass(width, run.group, &pass) }
+                    unsafe { self.kernels.pass(tile.vectors, run.group, &pass) }
                 }
             }
         }
@@ -224,16 +287,19 @@ impl Conv {
         (piece / self.pieces_per_strip(), piece % self.pieces_per_strip() * self.piece)
     }
 
+    /// Elements of the widest tile of a group of outputs.
+    fn tile_len(&self) -> usize {
+        self.vectors_per_tile(self.choice.group) * self.kernels.lanes
+    }
+
+    fn finished_len(&self) -> usize {
+        2 * self.choice.group * self.tile_len()
+    }
+
     fn sums_len(&self) -> usize {
         let longest = self.rows.segments.iter().map(|segment| segment.outputs.len()).max().unwrap_or(0);
-        let tile = self.vectors_per_tile(self.choice.group) * self.kernels.lanes;
-        if self.rows.blocks > 1 { longest * tile } else { 0 }
+        if self.rows.blocks > 1 { longest * self.tile_len() } else { 0 }
     }
-}
-
-/// Columns of a strip: 8, or whole lines.
-fn strip(pitch: usize) -> usize {
-    if pitch <= 8 { 8 } else { pitch.next_multiple_of(LINE) }
 }
 
 /// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.
@@ -260,27 +326,29 @@ impl Layer for Conv {
     }
 
     fn scratch_len(&self) -> usize {
-        self.spread.as_ref().map_or(0, Spread::len) + self.sums_len() + 3 * LINE
+        self.copies_len() + self.finished_len() + self.sums_len() + 3 * LINE
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
         let scratch = layer::checked(self, &units, call, scratch);
-        let (copies, sums) =
-            scratch.split_at_mut(self.spread.as_ref().map_or(0, |spread| spread.len().next_multiple_of(LINE)));
+        let (copies, sums) = scratch.split_at_mut(self.copies_len().next_multiple_of(LINE));
         let segments = self.rows.segments.len();
         let mut filled = None;
         for unit in units {
             let (piece, segment) = (unit / segments, unit % segments);
-            let x = match &self.spread {
-                None => call.x,
-                Some(spread) => {
-                    if filled != Some(piece) {
-                        let (strip, first) = self.start(piece);
-                        spread.fill(&self.kernels, call.x, strip, first / spread.pitch, copies);
-                        filled = Some(piece);
+            if filled.replace(piece) != Some(piece) {
+                let (strip, first) = self.start(piece);
+                match &self.source {
+                    Source::Map => {}
+                    Source::Spread(spread) => spread.fill(&self.kernels, call.x, strip, first / self.pitch, copies),
+                    Source::Padded(padded) => {
+                        padded.fill(&self.kernels, call.x, piece, 0, self.geometry.in_channels, copies)
                     }
-                    &*copies
                 }
+            }
+            let x = match self.source {
+                Source::Map => call.x,
+                _ => &*copies,
             };
             // SAFETY: by this function's contract and the checks above.
             unsafe { self.unit(piece, segment, x, call, sums) }
@@ -288,13 +356,8 @@ impl Layer for Conv {
     }
 
     fn sums_in_file_order(&self) -> bool {
-        let most = self.vectors_per_tile(self.choice.group);
-        let narrowest = |pixels: usize| {
-            let vectors = pixels.div_ceil(self.kernels.lanes);
-            vectors / vectors.div_ceil(most)
-        };
-        let last = self.pixels - (self.pixels - 1) / self.piece * self.piece;
-        let vectors = narrowest(self.piece).min(narrowest(last));
+        let tiles = self.places.iter().flatten().flat_map(|places| &places.tiles);
+        let vectors = tiles.map(|tile| tile.vectors).min().unwrap_or(0);
         let runs = self.rows.segments.iter().flat_map(|segment| &segment.runs);
         let sums = runs.map(|run| run.group * vectors).min().unwrap_or(0);
         self.rows.scales.is_none() && sums > FEW_SUMS
@@ -310,8 +373,9 @@ impl Layer for Conv {
 
     fn kernel(&self) -> String {
         let values = if self.rows.scales.is_some() { "i8" } else { "f32" };
-        let pixels = self.vectors_per_tile(self.choice.group) * self.kernels.lanes;
-        format!("{values}_planes_{pixels}x{}_{}", self.choice.group, self.kernels.isa.name())
+        let (pixels, group) = (self.tile_len(), self.choice.group);
+        let source = if matches!(self.source, Source::Padded(_)) { "padded" } else { "planes" };
+        format!("{values}_{source}_{pixels}x{group}_{}", self.kernels.isa.name())
     }
 }
 

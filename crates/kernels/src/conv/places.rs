@@ -1,127 +1,160 @@
-//! Where the vectors that a tile computes belong in the output.
+//! How the pixels of a piece are cut into tiles, and where they belong in the output.
 
 use std::ops::Range;
 
 use crate::planes::tiles::Place;
 
-/// Where the vectors of a piece belong.
-#[derive(Debug)]
+/// Some rows of pixels that are computed together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Piece {
+    /// Number of rows.
+    pub rows: usize,
+    /// Pixels from one row to the next as the kernel counts them.
+    pub pitch: usize,
+    /// Pixels of a row that are kept.
+    pub columns: usize,
+    /// Elements of the output from one row to the next.
+    pub width: usize,
+    /// Element of the output where the first pixel belongs.
+    pub start: usize,
+    /// Element of the output from which on nothing may be overwritten.
+    pub room: usize,
+}
+
+/// Some vectors of pixels whose sums are in registers at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Tile {
+    /// First pixel of the piece.
+    pub first: usize,
+    /// Number of vectors.
+    pub vectors: usize,
+    /// Where the tile belongs, if all its pixels follow each other in the output.
+    pub whole: Option<usize>,
+    places: Range<usize>,
+}
+
+/// The tiles of a piece.
+#[derive(Clone, Debug)]
 pub(super) struct Places {
-    per_vector: usize,
-    /// Empty when all vectors follow each other in the output.
+    pub tiles: Vec<Tile>,
     all: Vec<Place>,
 }
 
 impl Places {
-    /// Of `count` pixels that follow each other.
-    pub fn line(lanes: usize, count: usize, room: usize) -> Self {
-        Self::new(lanes, line_places(lanes, count), room)
-    }
-
-    /// Of `rows` rows of strip `strip`, `pitch` columns of an output of `width`.
-    pub fn strip(lanes: usize, pitch: usize, rows: usize, width: usize, strip: usize, room: usize) -> Self {
-        Self::new(lanes, strip_places(lanes, pitch, rows, width, strip), room)
-    }
-
-    /// As many `places` for every vector; the last vector may be written whole if it ends at most `room` elements from the
-    /// start of the piece.
-    fn new(lanes: usize, places: Vec<Vec<Place>>, room: usize) -> Self {
-        let mut merged: Vec<Vec<Place>> = places.into_iter().map(merged).collect();
-        if let Some([place]) = merged.last_mut().map(|places| &mut places[..])
-            && (place.from == 0 && place.to > 0 && place.offset >= 0 && place.offset as usize + lanes <= room)
-        {
-            place.to = lanes;
+    /// Tiles of about the same width, at most `most` vectors of `lanes` pixels.
+    pub fn new(lanes: usize, most: usize, piece: Piece) -> Self {
+        let count = (piece.rows - 1) * piece.pitch + piece.columns;
+        let vectors = count.div_ceil(lanes);
+        let parts = vectors.div_ceil(most);
+        let mut places = Self { tiles: Vec::with_capacity(parts), all: Vec::new() };
+        let mut done = 0;
+        for part in 0..parts {
+            let width = (vectors - done).div_ceil(parts - part);
+            let pixels = done * lanes..(done + width) * lanes;
+            done += width;
+            let before = places.all.len();
+            let whole = piece.whole(pixels.clone(), count);
+            if whole.is_none() {
+                piece.push_places(pixels.start..pixels.end.min(count), lanes, &mut places.all);
+            }
+            let tile = Tile { first: pixels.start, vectors: width, whole, places: before..places.all.len() };
+            places.tiles.push(tile);
         }
-        let follows = |(vector, places): (usize, &Vec<Place>)| {
-            places[..] == [Place { offset: (vector * lanes) as isize, from: 0, to: lanes }]
-        };
-        if merged.iter().enumerate().all(follows) {
-            return Self { per_vector: 0, all: Vec::new() };
-        }
-        let per_vector = merged.iter().map(Vec::len).max().unwrap_or(1);
-        let nowhere = Place { offset: 0, from: 0, to: 0 };
-        merged.iter_mut().for_each(|places| places.resize(per_vector, nowhere));
-        Self { per_vector, all: merged.concat() }
+        places
     }
 
-    /// Of the vectors `vectors`, as many for each.
-    pub fn of(&self, vectors: Range<usize>) -> &[Place] {
-        &self.all[vectors.start * self.per_vector..vectors.end * self.per_vector]
+    /// Where the pixels of a tile belong that is not whole.
+    pub fn of(&self, tile: &Tile) -> &[Place] {
+        &self.all[tile.places.clone()]
     }
 }
 
-/// Makes one place of those that follow each other.
-fn merged(places: Vec<Place>) -> Vec<Place> {
-    let mut merged: Vec<Place> = Vec::new();
-    for place in places {
-        match merged.last_mut() {
-            Some(last) if place.to == place.from => debug_assert!(last.to <= place.from),
-            Some(last) if last.offset == place.offset && last.to == place.from => last.to = place.to,
-            _ => merged.push(place),
+impl Piece {
+    /// Where `pixels` belong if they follow each other in the output; those from `count` on may fall into what is free there.
+    fn whole(&self, pixels: Range<usize>, count: usize) -> Option<usize> {
+        let row = pixels.start / self.pitch;
+        let one_row = pixels.end.min(count) <= row * self.pitch + self.columns;
+        let gapless = self.columns == self.pitch && self.pitch == self.width;
+        let element = self.start + row * self.width + pixels.start % self.pitch;
+        let inside = pixels.end <= count || element + pixels.len() <= self.room;
+        ((one_row || gapless) && inside).then_some(element)
+    }
+
+    /// Vectors along the rows of the output.
+    fn push_places(&self, pixels: Range<usize>, lanes: usize, places: &mut Vec<Place>) {
+        for row in pixels.start / self.pitch..pixels.end.div_ceil(self.pitch) {
+            let begin = (row * self.pitch).max(pixels.start);
+            let end = (row * self.pitch + self.columns).min(pixels.end);
+            for first in (begin..end.max(begin)).step_by(lanes) {
+                places.push(Place {
+                    element: self.start + row * self.width + first - row * self.pitch,
+                    first: (first - pixels.start) as u32,
+                    count: (end - first).min(lanes) as u32,
+                });
+            }
         }
     }
-    merged
-}
-
-/// Places of `count` pixels that follow each other.
-fn line_places(lanes: usize, count: usize) -> Vec<Vec<Place>> {
-    let place = |first: usize| vec![Place { offset: first as isize, from: 0, to: lanes.min(count - first) }];
-    (0..count).step_by(lanes).map(place).collect()
-}
-
-/// Places of the vectors of `rows` rows of a strip, in an output of `width` columns.
-fn strip_places(lanes: usize, pitch: usize, rows: usize, width: usize, strip: usize) -> Vec<Vec<Place>> {
-    let mut vectors = Vec::new();
-    for first in (0..rows * pitch).step_by(lanes) {
-        let mut places = Vec::new();
-        for lane in (0..lanes).step_by(pitch.min(lanes)) {
-            let (row, column) = ((first + lane) / pitch, (first + lane) % pitch + strip * pitch);
-            let inside = if row < rows {
-                (pitch - (first + lane) % pitch).min(lanes).min(width.saturating_sub(column))
-            } else {
-                0
-            };
-            let offset = (row * width + column) as isize - lane as isize;
-            places.push(Place { offset, from: lane, to: lane + inside });
-        }
-        vectors.push(places);
-    }
-    vectors
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Pixels that are kept have one place each, and no other element below `room` is left out or written twice.
     #[test]
-    fn every_pixel_of_every_strip_has_one_place() {
-        for (lanes, pitch, rows, width) in
-            [(16, 8, 7, 7), (8, 16, 5, 56), (16, 16, 3, 19), (4, 24, 2, 30), (16, 32, 4, 32)]
-        {
-            let mut seen = vec![0; rows * width];
-            for strip in 0..width.div_ceil(pitch) {
-                let vectors = strip_places(lanes, pitch, rows, width, strip);
-                for (vector, place) in
-                    vectors.iter().enumerate().flat_map(|(v, places)| places.iter().map(move |p| (v, p)))
-                {
-                    for lane in place.from..place.to {
-                        let pixel = vector * lanes + lane;
-                        let expected = pixel / pitch * width + pixel % pitch + strip * pitch;
-                        assert_eq!(place.offset + lane as isize, expected as isize);
-                        seen[expected] += 1;
+    fn every_pixel_that_is_kept_has_one_place() {
+        for lanes in [4, 8, 16] {
+            for (pitch, columns, width, rows) in [
+                (8, 7, 7, 7),
+                (16, 16, 56, 5),
+                (16, 8, 56, 3),
+                (24, 24, 30, 2),
+                (32, 32, 32, 4),
+                (57, 56, 56, 3),
+                (49, 49, 49, 1),
+            ] {
+                for (most, start) in [(1, 0), (3, width - columns), (14, width - columns)] {
+                    let piece = Piece { rows, pitch, columns, width, start, room: 0 };
+                    let places = Places::new(lanes, most, piece);
+                    let mut seen = vec![usize::MAX; start + rows * width];
+                    let mut next = 0;
+                    for tile in &places.tiles {
+                        assert_eq!(tile.first, next);
+                        assert!((1..=most).contains(&tile.vectors));
+                        next += tile.vectors * lanes;
+                        let mut see = |element: usize, pixel: usize| {
+                            assert_eq!(seen[element], usize::MAX, "element {element} twice");
+                            seen[element] = pixel;
+                        };
+                        match tile.whole {
+                            Some(element) => (0..tile.vectors * lanes).for_each(|i| see(element + i, tile.first + i)),
+                            None => places.of(tile).iter().for_each(|place| {
+                                let Place { element, first, count } = *place;
+                                let [first, count] = [first, count].map(|number| number as usize);
+                                assert!(count <= lanes && first + count <= tile.vectors * lanes);
+                                (0..count).for_each(|i| see(element + i, tile.first + first + i));
+                            }),
+                        }
                     }
+                    let mut expected = vec![usize::MAX; start + rows * width];
+                    for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                        expected[start + row * width + column] = row * pitch + column;
+                    }
+                    assert_eq!(seen, expected, "lanes {lanes} most {most} {piece:?}");
                 }
             }
-            assert!(seen.iter().all(|times| *times == 1), "lanes {lanes} pitch {pitch} width {width}: {seen:?}");
         }
     }
 
     #[test]
-    fn vectors_that_follow_each_other_need_no_places() {
-        assert!(Places::strip(16, 32, 4, 32, 0, 0).of(0..8).is_empty());
-        assert!(Places::strip(16, 8, 4, 8, 0, 0).of(0..2).is_empty());
+    fn pixels_that_follow_each_other_need_no_places() {
+        let piece = Piece { rows: 4, pitch: 32, columns: 32, width: 32, start: 0, room: 0 };
+        assert!(Places::new(16, 3, piece).tiles.iter().all(|tile| tile.whole == Some(tile.first)));
         // the last of 49 pixels stand in a vector of their own, which may be written whole only where there is room
-        assert!(Places::line(16, 49, 64).of(0..4).is_empty());
-        assert_eq!(Places::line(16, 49, 63).of(3..4), [Place { offset: 48, from: 0, to: 1 }]);
+        let line = |room: usize| Piece { rows: 1, pitch: 49, columns: 49, width: 49, start: 0, room };
+        assert_eq!(Places::new(16, 4, line(64)).tiles[0].whole, Some(0));
+        let places = Places::new(16, 4, line(63));
+        assert_eq!(places.tiles[0].whole, None);
+        assert_eq!(places.of(&places.tiles[0])[3], Place { element: 48, first: 48, count: 1 });
     }
 }

@@ -3,11 +3,11 @@
 use std::ops::Range;
 
 use super::Kernels;
-use super::copies::Copies;
 use super::pack::Panels;
 use super::places::Places;
 use super::tiles::Pass;
 use crate::conv::ConvGeometry;
+use crate::planes::padded::Padded;
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// One way to run a dense convolution; all give results that differ in rounding only.
@@ -37,7 +37,7 @@ pub struct DenseConv {
     /// Where the pixels under each tap of each channel of a block start.
     offsets: Vec<u32>,
     /// Copies of the input; `None` where the map itself is read.
-    copies: Option<Copies>,
+    copies: Option<Padded>,
     /// Pixels of the output as one long row, columns that are dropped included.
     pixels: usize,
     /// Such pixels from one piece to the next.
@@ -90,7 +90,7 @@ impl DenseConv {
         let choice = DenseChoice { vectors: choice.vectors.clamp(1, most), ..choice };
 
         let copies = (!is_direct(geometry, input, kernels.lanes))
-            .then(|| Copies::new(geometry, input, choice.piece_rows, per_block * geometry.groups, kernels.lanes));
+            .then(|| Padded::new(geometry, input, choice.piece_rows, per_block * geometry.groups, kernels.lanes));
         let pitch = copies.as_ref().map_or(geometry.in_width, |copies| copies.pitch);
         let plain = copies.is_none() && pitch == width;
         let (pixels, piece, piece_pixels, piece_outputs) = if plain {
@@ -106,7 +106,7 @@ impl DenseConv {
             false => Places::new(kernels.lanes, choice.vectors, pitch, width, count.div_ceil(pitch)),
         });
 
-        let per_channel = copies.as_ref().map_or(input.stride, Copies::per_channel);
+        let per_channel = copies.as_ref().map_or(input.stride, Padded::per_channel);
         let tap = |tap: usize| {
             let tap = [tap / geometry.kernel[1], tap % geometry.kernel[1]];
             let plain = || tap[0] * geometry.dilation[0] * pitch + tap[1] * geometry.dilation[1];
@@ -189,7 +189,7 @@ impl DenseConv {
                 Some(copies) => {
                     // all channels where there are groups, as there is one block then
                     let count = channels * self.geometry.groups;
-                    copies.fill(&self.kernels, call.x, piece, first, count, copied);
+                    copies.fill(&self.kernels.planes, call.x, piece, first, count, copied);
                     (&*copied, copies.per_channel())
                 }
             };
@@ -222,7 +222,7 @@ impl DenseConv {
                         };
                         weights += run.groups * run.outputs * channels * taps;
                         // SAFETY: `Panels::new` laid out the weights in this order. Copies and the map reach as far as the last
-                        // tap of the last vector, see `Copies::new` and `is_direct`. Sums are as long as `sums_len` says.
+                        // tap of the last vector, see `Padded::new` and `is_direct`. Sums are as long as `sums_len` says.
                         // Places are pixels of this piece, inside of planes whose number and stride `run_units` compared with
                         // `call.y` and the residual; they are the unit's own. Smaller groups have at least as many vectors.
                         unsafe { self.kernels.pass(tile.vectors, run.outputs, &pass) }

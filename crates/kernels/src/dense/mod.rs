@@ -10,7 +10,6 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod choice;
-pub(crate) mod copies;
 mod layer;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -25,7 +24,7 @@ pub(crate) mod tests;
 pub use layer::{DenseChoice, DenseConv};
 
 use crate::Isa;
-use crate::planes::fill::Filling;
+use crate::planes;
 use tiles::Pass;
 
 /// The functions of one instruction set.
@@ -36,8 +35,9 @@ pub(crate) struct Kernels {
     pub lanes: usize,
     /// Outputs of a group, largest first, and the vectors per tile there are for them, at most.
     pub shapes: &'static [(usize, usize)],
+    /// Which make the copies that are read.
+    pub planes: planes::Kernels,
     pass: unsafe fn(usize, usize, &Pass),
-    fill: unsafe fn(&Filling<'_>),
 }
 
 macro_rules! kernels {
@@ -46,8 +46,8 @@ macro_rules! kernels {
             isa: Isa::$isa,
             lanes: crate::isa::$module::LANES,
             shapes: $module::SHAPES,
+            planes: planes::Kernels::of(Isa::$isa),
             pass: $module::pass,
-            fill: crate::planes::Kernels::of(Isa::$isa).fill,
         }
     };
 }
@@ -80,12 +80,5 @@ impl Kernels {
     pub unsafe fn pass(&self, vectors: usize, outputs: usize, pass: &Pass) {
         // SAFETY: by this function's contract.
         unsafe { (self.pass)(vectors, outputs, pass) }
-    }
-
-    /// # Safety
-    /// As `fill` of `planes`; the features were checked by [`Kernels::of`].
-    pub unsafe fn fill(&self, filling: &Filling<'_>) {
-        // SAFETY: by this function's contract.
-        unsafe { (self.fill)(filling) }
     }
 }

@@ -9,7 +9,7 @@ pub(crate) type Vector = __m256;
 pub(crate) type Tail = __m256i;
 
 pub(crate) fn available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("bmi2")
 }
 
 #[inline]

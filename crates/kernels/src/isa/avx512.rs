@@ -9,7 +9,7 @@ pub(crate) type Vector = __m512;
 pub(crate) type Tail = __mmask16;
 
 pub(crate) fn available() -> bool {
-    is_x86_feature_detected!("avx512f")
+    is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("bmi2")
 }
 
 #[inline]

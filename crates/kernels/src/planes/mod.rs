@@ -1,9 +1,10 @@
 //! Sparse rows times planes of pixels: one tile kernel for sparse, block-sparse and dense convolutions.
 //!
 //! `y[o, p] = act(bias[o] + sum_k value[o, k] * x[offset[k] + p] + residual[o, p])`, a tile of pixels at a time in registers.
-//! Every offset is a multiple of [`crate::LINE`]: vector loads that straddle cache lines were measured to halve the speed
-//! (AVX-512, one core: 132 against 77 GFLOP/s from the first-level cache, 87 against 42 from the second), so the
-//! input of any convolution with more than one tap, or with a stride, is first spread into aligned copies ([`spread`]).
+//! Where a convolution has more than one tap, or a stride, its input is copied first. Vector loads that straddle cache lines halve
+//! the speed with AVX-512 (one core: 132 against 77 GFLOP/s from the first-level cache, 87 against 42 from the second), so
+//! [`spread`] makes several copies in which every tap starts on a line. With AVX2 every second load straddles at most, which costs a
+//! fifth (104 against 80), less than making and caching several copies: there a tap starts anywhere in one copy ([`padded`]).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -12,6 +13,7 @@ mod avx512;
 pub(crate) mod fill;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+pub(crate) mod padded;
 mod rows;
 mod scalar;
 pub(crate) mod spread;
@@ -33,7 +35,7 @@ pub(crate) struct Kernels {
     /// Vectors per tile, at most, for 1, 2, 4 and 8 outputs per group.
     most: [usize; 4],
     pass: unsafe fn(usize, usize, &Pass),
-    pub(crate) fill: unsafe fn(&Filling<'_>),
+    fill: unsafe fn(&Filling<'_>),
 }
 
 macro_rules! kernels {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::{KernelError, LINE};
+use crate::KernelError;
 
 /// Numbers of a layer's weights.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Item {
     pub block: u32,
     /// Where it comes in the sum; the same place always has the same offset.
     pub order: u32,
-    /// Where its input pixels start, in elements; a multiple of [`LINE`].
+    /// Where its input pixels start, in elements; a multiple of the layout's unit.
     pub offset: u32,
     /// Position in the list of values.
     pub value: u32,
@@ -100,7 +100,7 @@ pub struct Rows {
     pub(crate) bases: Vec<u32>,
     /// `[segment][block][run]`, and then the groups; between the first block and the last, only those with entries.
     pub(crate) turns: Vec<Turn>,
-    /// In lines.
+    /// In units.
     pub(crate) offsets: Vec<u16>,
     pub(crate) values: Values,
     pub(crate) bias: Vec<f32>,
@@ -118,6 +118,8 @@ pub(crate) struct Layout {
     pub blocks: usize,
     /// Segments of outputs wanted.
     pub segments: usize,
+    /// Elements that offsets are multiples of.
+    pub unit: usize,
 }
 
 impl Rows {
@@ -224,7 +226,7 @@ impl Rows {
                     };
                     self.turns.push(Turn { group: number(*group)?, entries: number(*positions)? });
                     for position in entries[range.clone()].chunk_by(|a, b| a[0] == b[0]) {
-                        self.push_entry(position[0][2], self.bases[block as usize], run.group)?;
+                        self.push_entry(position[0][2], self.bases[block as usize], run.group, layout.unit)?;
                         for [_, member, _, value] in position {
                             let slot = self.values.len() - run.group + *member as usize;
                             match (&mut self.values, values) {
@@ -242,11 +244,11 @@ impl Rows {
         Ok(())
     }
 
-    fn push_entry(&mut self, offset: u32, base: u32, group: usize) -> Result<(), KernelError> {
-        debug_assert_eq!(offset as usize % LINE, 0, "offsets lie on lines");
-        let lines = (offset - base) as usize / LINE;
-        let lines = u16::try_from(lines).map_err(|_| KernelError::TooLarge { what: "a block of input channels" })?;
-        self.offsets.push(lines);
+    fn push_entry(&mut self, offset: u32, base: u32, group: usize, unit: usize) -> Result<(), KernelError> {
+        debug_assert_eq!((offset - base) as usize % unit, 0, "offsets are multiples of their unit");
+        let units = (offset - base) as usize / unit;
+        let units = u16::try_from(units).map_err(|_| KernelError::TooLarge { what: "a block of input channels" })?;
+        self.offsets.push(units);
         self.reach = self.reach.max(offset as usize);
         match &mut self.values {
             Values::F32(values) => values.resize(values.len() + group, 0.0),
@@ -324,7 +326,7 @@ mod tests {
     fn streams_lie_segment_after_segment_and_block_after_block() {
         let items = [item(0, 0, 32, 0), item(0, 1, 64, 1), item(1, 0, 16, 2), item(2, 1, 80, 3)];
         let values = Values::F32(vec![1.0, 2.0, 3.0, 4.0]);
-        let layout = Layout { group: 1, blocks: 2, segments: 1 };
+        let layout = Layout { group: 1, blocks: 2, segments: 1, unit: 16 };
         let rows = Rows::build(&layout, &items, &values, vec![0.0; 3], None).unwrap();
         let turn = |group, entries| Turn { group, entries };
         // few entries first, and in the order of outputs among equals
@@ -340,7 +342,7 @@ mod tests {
     fn a_group_shares_the_union_of_its_positions() {
         let items = [item(0, 0, 0, 0), item(0, 0, 32, 1), item(1, 0, 32, 2), item(2, 0, 16, 3)];
         let values = Values::I8(vec![1, 2, 3, 4]);
-        let layout = Layout { group: 2, blocks: 1, segments: 1 };
+        let layout = Layout { group: 2, blocks: 1, segments: 1, unit: 16 };
         let rows = Rows::build(&layout, &items, &values, vec![0.0; 3], Some(vec![1.0; 3])).unwrap();
         assert_eq!(rows.segments[0].runs.len(), 2);
         assert_eq!(rows.turns, [Turn { group: 0, entries: 2 }, Turn { group: 0, entries: 1 }]);
@@ -353,7 +355,7 @@ mod tests {
         let items: Vec<Item> = (0..100).map(|i| item(if i < 60 { 0 } else { i / 10 }, 0, i * 16, i)).collect();
         let values = Values::F32(vec![1.0; 100]);
         for (group, segments) in [(1, 1), (1, 3), (4, 2), (4, 9), (8, 100)] {
-            let layout = Layout { group, blocks: 1, segments };
+            let layout = Layout { group, blocks: 1, segments, unit: 16 };
             let rows = Rows::build(&layout, &items, &values, vec![0.0; 10], None).unwrap();
             let covered: Vec<usize> = rows.segments.iter().flat_map(|segment| segment.outputs.clone()).collect();
             assert_eq!(covered, (0..10).collect::<Vec<_>>());
@@ -364,7 +366,7 @@ mod tests {
     #[test]
     fn a_block_that_16_bits_cannot_span_is_refused() {
         let items = [item(0, 0, 0, 0), item(0, 0, 16 * 65536, 1)];
-        let layout = Layout { group: 1, blocks: 1, segments: 1 };
+        let layout = Layout { group: 1, blocks: 1, segments: 1, unit: 16 };
         let refused = Rows::build(&layout, &items, &Values::F32(vec![1.0; 2]), vec![0.0], None);
         assert_eq!(refused.unwrap_err(), KernelError::TooLarge { what: "a block of input channels" });
     }

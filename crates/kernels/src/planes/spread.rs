@@ -1,7 +1,7 @@
 //! How the input of a convolution is spread into copies, so that every kernel tap reads aligned pixels.
 //!
 //! One copy per distinct kernel column, row phase of the stride, and misalignment of the row: in a copy, the pixels under a tap
-//! are a block of rows of `pitch` columns that starts on a line. Padding is part of the copies. The copies hold what one piece
+//! are a block of rows of `pitch` columns that starts on a line, or on half of one where vectors are no longer than that. Padding is part of the copies. The copies hold what one piece
 //! of the output needs, not the whole image, and stay in the second-level cache. A piece is a strip of `pitch` columns: a tile
 //! of several rows of a narrow strip touches far fewer lines than one as long of a single row.
 
@@ -36,6 +36,8 @@ pub(crate) struct Spread {
     pub pitch: usize,
     /// Output rows of one piece.
     pub piece_rows: usize,
+    /// Elements that every tap's pixels start on a multiple of: a line, or half of one where vectors are no longer.
+    pub unit: usize,
     copies: Vec<Copy>,
     /// The rows of all copies, `[piece][strip]`.
     fillings: Vec<Vec<RowCopies>>,
@@ -51,10 +53,11 @@ const ALL: u64 = u64::MAX;
 impl Spread {
     /// Plans copies of strips of `pitch` columns (a multiple of 8) and pieces of `piece_rows` rows.
     pub fn new(geometry: &ConvGeometry, input: Map, pitch: usize, piece_rows: usize, lanes: usize) -> Self {
+        let unit = unit(lanes);
         let mut copies: Vec<Copy> = Vec::new();
         for row in 0..geometry.kernel[0] {
             for column in 0..geometry.kernel[1] {
-                let (column, phase, first, at) = place(geometry, pitch, [row, column]);
+                let (column, phase, first, at) = place(geometry, pitch, unit, [row, column]);
                 let same = |copy: &&mut Copy| (copy.column, copy.phase, copy.first) == (column, phase, first);
                 match copies.iter_mut().find(same) {
                     Some(copy) => copy.below = copy.below.max(at - first),
@@ -68,12 +71,13 @@ impl Spread {
             }
         }
         let below = copies.iter().map(|copy| copy.below).max().unwrap_or(0);
-        let plane = (below * pitch).next_multiple_of(LINE) + (piece_rows * pitch).next_multiple_of(LINE);
+        let plane = (below * pitch).next_multiple_of(unit) + (piece_rows * pitch).next_multiple_of(unit);
         let needed = vec![0; geometry.in_channels];
-        let mut spread =
-            Self { geometry: geometry.clone(), input, pitch, piece_rows, copies, fillings: Vec::new(), plane, needed };
-        for first_row in (0..geometry.out_height()).step_by(piece_rows) {
-            for strip in 0..geometry.out_width().div_ceil(pitch) {
+        let geometry = geometry.clone();
+        let mut spread = Self { geometry, input, pitch, piece_rows, unit, copies, fillings: Vec::new(), plane, needed };
+        let (height, strips) = (spread.geometry.out_height(), spread.geometry.out_width().div_ceil(pitch));
+        for first_row in (0..height).step_by(piece_rows) {
+            for strip in 0..strips {
                 let rows = |(index, copy)| spread.rows(index, copy, strip, first_row);
                 let filling = spread.copies.iter().enumerate().map(rows).collect();
                 spread.fillings.push(filling);
@@ -104,7 +108,7 @@ impl Spread {
 
     /// Where the pixels of `channel` under kernel tap `tap` start in the copies; marks the copy as needed.
     pub fn offset(&mut self, channel: usize, tap: [usize; 2]) -> usize {
-        let (column, phase, first, at) = place(&self.geometry, self.pitch, tap);
+        let (column, phase, first, at) = place(&self.geometry, self.pitch, self.unit, tap);
         let same = |copy: &Copy| (copy.column, copy.phase, copy.first) == (column, phase, first);
         let copy = self.copies.iter().position(same).expect("there is a copy for every tap");
         self.needed[channel] |= if copy < 64 { 1 << copy } else { ALL };
@@ -140,6 +144,11 @@ impl Spread {
     }
 }
 
+/// Elements that the pixels under every tap start on a multiple of in the copies for vectors of `lanes`.
+pub(crate) fn unit(lanes: usize) -> usize {
+    lanes.clamp(LINE / 2, LINE)
+}
+
 /// Those of `count` rows, `step` image rows apart from row `first` on, that lie in an image of `height` rows.
 fn inside(first: isize, step: usize, height: usize, count: usize) -> std::ops::Range<usize> {
     let before = |row: isize| ((row - first).max(0) as usize).div_ceil(step).min(count);
@@ -147,11 +156,11 @@ fn inside(first: isize, step: usize, height: usize, count: usize) -> std::ops::R
 }
 
 /// Column, row phase, first row and row of a tap's pixels.
-fn place(geometry: &ConvGeometry, pitch: usize, tap: [usize; 2]) -> (usize, usize, usize, usize) {
+fn place(geometry: &ConvGeometry, pitch: usize, unit: usize, tap: [usize; 2]) -> (usize, usize, usize, usize) {
     let row = tap[0] * geometry.dilation[0];
     let (phase, at) = (row % geometry.stride[0], row / geometry.stride[0]);
-    // rows of a copy start on a line every `period` rows
-    let period = LINE / gcd(pitch, LINE);
+    // rows of a copy start on a unit every `period` rows
+    let period = unit / gcd(pitch, unit);
     (tap[1] * geometry.dilation[1], phase, at % period, at)
 }
 
@@ -223,7 +232,7 @@ mod tests {
         for (first, strip) in pieces {
             spread.fill(kernels, x, strip, first, &mut copies);
             for ((channel, tap), offset) in taps.iter().zip(&offsets) {
-                assert_eq!(offset % LINE, 0);
+                assert_eq!(offset % kernels.lanes, 0);
                 for row in 0..piece_rows.min(geometry.out_height() - first) {
                     for column in 0..pitch.min(geometry.out_width() - strip * pitch) {
                         let at = |axis: usize, out: usize, pad: usize, size: usize| {

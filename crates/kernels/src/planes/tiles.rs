@@ -9,8 +9,10 @@ pub(crate) struct Pass {
     pub turns: *const Turn,
     /// Number of turns.
     pub groups: usize,
-    /// Lines from `x`, one per entry.
+    /// From `x`, one per entry, in units.
     pub offsets: *const u16,
+    /// A unit is two to the power of this many bytes.
+    pub unit: u32,
     /// One per entry and output of the group; `i8` instead if `scales` is set.
     pub values: *const f32,
     /// One per output.
@@ -23,16 +25,20 @@ pub(crate) struct Pass {
     pub sums: *mut f32,
     /// Elements from one output to the next in `sums`.
     pub sums_stride: usize,
-    /// Where `places` lead from, in the first output.
+    /// Where places lead from, in the first output.
     pub y: *mut f32,
     /// Elements from one output to the next in `y`.
     pub stride: usize,
     /// As `y`, or null.
     pub residual: *const f32,
-    /// For every vector of the tile, `segments` places.
+    /// The place of the tile, if its pixels follow each other in the output; otherwise `places` say where they belong.
+    pub whole: Option<usize>,
+    /// Where the pixels of the tile belong.
     pub places: *const Place,
-    /// Rows of the output that one vector spans; 0 when all vectors of the tile follow each other from `y` on.
-    pub segments: usize,
+    /// Number of places.
+    pub count: usize,
+    /// Room for the sums of two groups that are finished but not in their places yet.
+    pub finished: *mut f32,
     /// The sums start here, and not from what an earlier block left.
     pub first: bool,
     /// Residual and activation follow, and then the output.
@@ -41,15 +47,15 @@ pub(crate) struct Pass {
     pub activation: Activation,
 }
 
-/// Where some lanes of a vector of pixels belong in the output.
+/// Where some pixels of a tile belong in the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// Element of lane 0, which may lie before the first.
-    pub offset: isize,
-    /// First lane.
-    pub from: usize,
-    /// One past the last lane.
-    pub to: usize,
+    /// Element of the output.
+    pub element: usize,
+    /// First pixel of the tile.
+    pub first: u32,
+    /// Number of pixels, a vector at most.
+    pub count: u32,
 }
 
 /// Fewer sums than this do not keep the multipliers busy: each waits four cycles for itself, two begin in each cycle.
@@ -66,6 +72,23 @@ pub(crate) static BYTES: [f32; 256] = {
     table
 };
 
+/// An address in one register. Multiply-adds that add two registers up themselves take two of the processor's slots each:
+/// 4 to 9 % of the time of a layer.
+#[inline(always)]
+pub(crate) fn in_one_register(address: *const f32) -> *const f32 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut address = address;
+        // SAFETY: no instruction at all; the compiler only loses sight of how the address came about.
+        unsafe {
+            std::arch::asm!("/* {0} */", inout(reg) address, options(pure, nomem, nostack, preserves_flags));
+        }
+        address
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    address
+}
+
 /// Defines `pass` for one instruction set: for each number of outputs per group, the numbers of vectors.
 ///
 /// In scope of the caller: the names of one file of `crate::isa`.
@@ -78,7 +101,8 @@ macro_rules! planes_tiles {
         /// for all entries that the turns add up to. From `x`, every offset leads to `vectors * LANES` readable
         /// elements; from `sums`, unless there is one block only, every output to as many writable ones, which an earlier
         /// block has written unless `first`. From `y` (writable) and `residual` (readable), every output and place leads to the
-        /// lanes of the place; without segments, every output to `vectors * LANES` elements.
+        /// pixels of the place, or to `vectors * LANES` elements if the tile is whole. Unless it is, as many elements for two groups of
+        /// outputs are writable in `finished`.
         $(#[$features])*
         pub(crate) unsafe fn pass(vectors: usize, group: usize, pass: &$crate::planes::tiles::Pass) {
             // SAFETY: by this function's contract, which is that of `tile`.
@@ -100,9 +124,9 @@ macro_rules! planes_tiles {
             let mut offset = pass.offsets;
             let mut value = pass.values;
             let mut byte = pass.values.cast::<u8>();
-            for turn in 0..pass.groups {
-                // SAFETY: `turn` is below the number of turns.
-                let turn = unsafe { pass.turns.add(turn).read() };
+            for number in 0..pass.groups {
+                // SAFETY: `number` is below the number of turns.
+                let turn = unsafe { pass.turns.add(number).read() };
                 let output = turn.group as usize * G;
                 // only for outputs and vectors of this tile, and only between blocks
                 let at = |g: usize, v: usize| pass.sums.wrapping_add((output + g) * pass.sums_stride + v * LANES);
@@ -120,7 +144,8 @@ macro_rules! planes_tiles {
                 }
                 // SAFETY: one offset and `G` values per entry; the offset leads to `V` readable vectors.
                 let mut entry = |sums: &mut [[Vector; V]; G]| unsafe {
-                    let x = pass.x.add(offset.read() as usize * $crate::LINE);
+                    let x = pass.x.wrapping_byte_add((offset.read() as usize) << (pass.unit & 31));
+                    let x = $crate::planes::tiles::in_one_register(x);
                     offset = offset.add(1);
                     let weight = |g: usize| {
                         splat(if BYTES {
@@ -199,43 +224,108 @@ macro_rules! planes_tiles {
                             sums[g][v] = fma(scale, sums[g][v], bias);
                         }
                     }
-                    let row = (output + g) * pass.stride;
-                    if pass.segments == 0 {
+                }
+                let Some(whole) = pass.whole else {
+                    // into their places one turn later, when the stores have reached the cache
+                    let slot = pass.finished.wrapping_add(number % 2 * G * V * LANES);
+                    for g in 0..G {
                         for v in 0..V {
-                            let mut sum = sums[g][v];
-                            // SAFETY: the vectors of the tile follow each other in every output.
-                            unsafe {
-                                if !pass.residual.is_null() {
-                                    sum = add(sum, load(pass.residual.add(row + v * LANES)));
-                                }
-                                store(pass.y.add(row + v * LANES), activate(sum, pass.activation));
-                            }
+                            // SAFETY: `finished` has room for the sums of two groups.
+                            unsafe { store(slot.add((g * V + v) * LANES), sums[g][v]) };
                         }
-                        continue;
                     }
-                    // a copy, so that the loop below, which is not unrolled, leaves the sums themselves in registers
-                    let finished = sums[g];
+                    if number > 0 {
+                        let slot = pass.finished.wrapping_add((number - 1) % 2 * G * V * LANES);
+                        // SAFETY: the turn before left its sums there.
+                        unsafe { into_places(pass, number - 1, G, slot, V * LANES) };
+                    }
+                    continue;
+                };
+                for g in 0..G {
+                    let row = (output + g) * pass.stride + whole;
                     for v in 0..V {
-                        for segment in 0..pass.segments {
-                            // SAFETY: `segments` places per vector, whose lanes are accessible in every output.
-                            unsafe {
-                                let place = pass.places.add(v * pass.segments + segment).read();
-                                let (from, to) = (place.from, place.to);
-                                let y = pass.y.wrapping_add(row).wrapping_offset(place.offset);
-                                let residual = pass.residual.wrapping_add(row).wrapping_offset(place.offset);
-                                let mut sum = finished[v];
-                                // most vectors are whole, which needs no mask
-                                let whole = to - from == LANES;
-                                if !pass.residual.is_null() {
-                                    sum = add(sum, if whole { load(residual) } else { load_window(residual, from, to) });
-                                }
-                                sum = activate(sum, pass.activation);
-                                if whole {
-                                    store(y, sum);
-                                } else {
-                                    store_window(y, from, to, sum);
-                                }
+                        let mut sum = sums[g][v];
+                        // SAFETY: the vectors of the tile follow each other in every output.
+                        unsafe {
+                            if !pass.residual.is_null() {
+                                sum = add(sum, load(pass.residual.add(row + v * LANES)));
                             }
+                            store(pass.y.add(row + v * LANES), activate(sum, pass.activation));
+                        }
+                    }
+                }
+            }
+            if pass.last && pass.whole.is_none() && pass.groups > 0 {
+                let slot = pass.finished.wrapping_add((pass.groups - 1) % 2 * G * V * LANES);
+                // SAFETY: the last turn left its sums there.
+                unsafe { into_places(pass, pass.groups - 1, G, slot, V * LANES) };
+            }
+        }
+
+        /// Adds the residual to the sums of the `outputs` outputs of a turn, applies the activation and stores them in their places.
+        ///
+        /// # Safety
+        /// As `pass`; the sums of the outputs lie `pixels` elements apart from `sums` on.
+        #[inline(never)]
+        $(#[$features])*
+        unsafe fn into_places(
+            pass: &$crate::planes::tiles::Pass,
+            turn: usize,
+            outputs: usize,
+            sums: *const f32,
+            pixels: usize,
+        ) {
+            // SAFETY: `turn` is below the number of turns.
+            let first = unsafe { pass.turns.add(turn).read() }.group as usize * outputs;
+            for g in 0..outputs {
+                let (row, sums) = ((first + g) * pass.stride, sums.wrapping_add(g * pixels));
+                // one loop for each activation, without a choice inside
+                // SAFETY: by this function's contract.
+                unsafe {
+                    match pass.activation {
+                        $crate::Activation::None => rows(pass, row, sums, |x| x),
+                        $crate::Activation::Relu => rows(pass, row, sums, |x| activate(x, $crate::Activation::Relu)),
+                        other => rows(pass, row, sums, |x| activate(x, other)),
+                    }
+                }
+            }
+        }
+
+        /// # Safety
+        /// As `into_places`, for the output that begins with element `row`.
+        $(#[$features])*
+        #[inline]
+        unsafe fn rows(
+            pass: &$crate::planes::tiles::Pass,
+            row: usize,
+            sums: *const f32,
+            activate: impl Fn(Vector) -> Vector,
+        ) {
+            let (y, residual) = (pass.y.wrapping_add(row), pass.residual.wrapping_add(row));
+            // SAFETY: every place leads to readable elements of the residual and writable ones of the output, and its pixels are
+            // pixels of the tile.
+            unsafe {
+                if pass.residual.is_null() {
+                    for place in 0..pass.count {
+                        let $crate::planes::tiles::Place { element, first, count } = pass.places.add(place).read();
+                        let from = sums.add(first as usize);
+                        if count as usize == LANES {
+                            store(y.add(element), activate(load(from)));
+                        } else {
+                            let tail = tail(count as usize);
+                            store_tail(y.add(element), tail, activate(load_tail(from, tail)));
+                        }
+                    }
+                } else {
+                    for place in 0..pass.count {
+                        let $crate::planes::tiles::Place { element, first, count } = pass.places.add(place).read();
+                        let from = sums.add(first as usize);
+                        if count as usize == LANES {
+                            store(y.add(element), activate(add(load(from), load(residual.add(element)))));
+                        } else {
+                            let tail = tail(count as usize);
+                            let sum = add(load_tail(from, tail), load_tail(residual.add(element), tail));
+                            store_tail(y.add(element), tail, activate(sum));
                         }
                     }
                 }

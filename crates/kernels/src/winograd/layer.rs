@@ -6,9 +6,9 @@ use super::transforms::{InputPass, OutputPass};
 use super::{Transforms, weights};
 use crate::conv::ConvGeometry;
 use crate::dense::Kernels;
-use crate::dense::copies::Copies;
 use crate::dense::pack::Panels;
 use crate::dense::tiles::Pass;
+use crate::planes::padded::Padded;
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// One way to run a convolution by transforms.
@@ -36,7 +36,7 @@ pub struct WinogradConv {
     transforms: Transforms,
     /// Rows and columns of tiles.
     tiles: [usize; 2],
-    copies: Copies,
+    copies: Padded,
     /// Where every tap of the transform starts in the copies of a channel.
     taps: Vec<u32>,
     /// One product per tap of the transform.
@@ -147,7 +147,7 @@ impl WinogradConv {
         let pads = [geometry.pads[0], geometry.pads[1], end(0, geometry.in_height), end(1, geometry.in_width)];
         let stepped = ConvGeometry { kernel: [side; 2], stride: [size; 2], pads, ..geometry.clone() };
         stepped.validate()?;
-        let copies = Copies::new(&stepped, input, tile_rows, COPIED.min(geometry.in_channels), kernels.lanes);
+        let copies = Padded::new(&stepped, input, tile_rows, COPIED.min(geometry.in_channels), kernels.lanes);
         let taps = (0..side * side).map(|tap| copies.offset([tap / side, tap % side]) as u32).collect();
 
         let one_by_one = ConvGeometry { in_height: 1, in_width: 1, kernel: [1, 1], pads: [0; 4], ..geometry.clone() };
@@ -213,7 +213,7 @@ impl WinogradConv {
         assert!(inputs.len() >= self.inputs_len(), "length of the transformed inputs");
         for first in (0..channels).step_by(COPIED) {
             let count = COPIED.min(channels - first);
-            self.copies.fill(&self.kernels, x, piece, first, count, copied);
+            self.copies.fill(&self.kernels.planes, x, piece, first, count, copied);
             for channel in 0..count {
                 let pass = InputPass {
                     x: copied[channel * self.copies.per_channel()..].as_ptr(),

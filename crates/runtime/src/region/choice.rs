@@ -109,18 +109,8 @@ fn sparse_tiles(geometry: &ConvGeometry, weights: &Weights, input: Map, isa: Isa
     let filled = |group: usize| (blocks(sample, per_output, group) * group) as f64 / sample.len().max(1) as f64;
     let mut groups: Vec<usize> = [8, 4, 2].into_iter().filter(|group| filled(*group) <= MOST_FILLED).collect();
     groups.push(1);
-    let mut tiles: Vec<Tile> = Vec::new();
-    for group in groups {
-        let widest: Tile = ConvChoice::guess(isa, geometry, input, nnz, group).into();
-        let narrow = ConvChoice::with_vectors(isa, geometry, input, nnz, group, widest.vectors.div_ceil(2));
-        let whole = Tile { block_channels: geometry.in_channels, ..widest };
-        for tile in [widest, narrow.into(), whole] {
-            if !tiles.contains(&tile) {
-                tiles.push(tile);
-            }
-        }
-    }
-    tiles.into_iter()
+    let tiles = move |group| ConvChoice::candidates(isa, geometry, input, nnz, group);
+    groups.into_iter().flat_map(tiles).map(Tile::from)
 }
 
 /// Positions that at least one of `group` neighbouring outputs has, in all.

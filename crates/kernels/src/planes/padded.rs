@@ -1,18 +1,18 @@
-//! The padded copies that a dense convolution reads: one per channel and phase of the stride.
+//! Padded copies of a convolution's input: one per channel and phase of the stride.
 //!
-//! In a copy, the pixels under a kernel tap are one long row that starts anywhere. Without a stride, the padding at the end of a row
-//! is that at the beginning of the next.
+//! In a copy, the pixels under a kernel tap are one long row that starts anywhere, in the middle of a cache line too. Without a
+//! stride, the padding at the end of a row is that at the beginning of the next.
 
 use std::sync::Arc;
 
 use super::Kernels;
+use super::fill::{Filling, RowCopies, Window};
 use crate::conv::ConvGeometry;
-use crate::planes::fill::{Filling, RowCopies, Window};
 use crate::{LINE, Map};
 
 /// How the rows of one piece of the output are copied.
 #[derive(Clone, Debug)]
-pub(crate) struct Copies {
+pub(crate) struct Padded {
     geometry: ConvGeometry,
     input: Map,
     /// Elements from one row to the next.
@@ -31,7 +31,7 @@ pub(crate) struct Copies {
     plane: usize,
 }
 
-impl Copies {
+impl Padded {
     /// Plans copies for pieces of `piece_rows` rows of the output, of at most `channels` channels at a time.
     pub fn new(geometry: &ConvGeometry, input: Map, piece_rows: usize, channels: usize, lanes: usize) -> Self {
         let pitch = pitch(geometry);
@@ -49,7 +49,7 @@ impl Copies {
         let below = rows.iter().map(|(_, below)| *below).max().unwrap_or(0);
         // beyond the last row: the columns of its last tap, or what is left of a vector
         let plane = (piece_rows + below) * pitch + (last(1) / geometry.stride[1]).max(LINE);
-        let plane = plane.next_multiple_of(LINE);
+        let plane = crate::map::spaced(plane);
         let (fillings, needed) = (Vec::new(), vec![u64::MAX; channels]);
         let mut copies =
             Self { geometry: geometry.clone(), input, pitch, piece_rows, rows, columns, fillings, needed, plane };
@@ -123,7 +123,7 @@ impl Copies {
 }
 
 /// Elements from one copied row to the next.
-fn pitch(geometry: &ConvGeometry) -> usize {
+pub(crate) fn pitch(geometry: &ConvGeometry) -> usize {
     let [_, left, _, right] = geometry.pads;
     if geometry.stride[1] == 1 {
         (geometry.in_width + left.max(right)).max(geometry.out_width())
