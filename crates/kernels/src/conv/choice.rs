@@ -97,8 +97,9 @@ impl ConvChoice {
         let tile_rows = tile.div_ceil(row).max(1);
         let entries = nnz / geometry.out_channels;
         if source == ChosenSource::Map {
-            // pieces are what threads share
-            choice.piece_rows = (4 * tile).div_ceil(width).min(height);
+            // pieces are what threads share: a tile each, all about the same
+            let pieces = (height * width).div_ceil(tile);
+            choice.piece_rows = (height * width).div_ceil(pieces).div_ceil(width);
             choice.block_channels = block(geometry.in_channels, tile * 4, entries);
             return choice;
         }
@@ -121,7 +122,10 @@ impl ConvChoice {
         while choice.piece_rows < height && bytes(choice.piece_rows + tile_rows) <= cached {
             choice.piece_rows += tile_rows;
         }
-        choice.piece_rows = choice.piece_rows.min(height);
+        // about the same for all pieces, and two at least
+        let least = if height >= 2 * tile_rows { 2 } else { 1 };
+        let pieces = height.div_ceil(choice.piece_rows).max(least);
+        choice.piece_rows = height.div_ceil(pieces).next_multiple_of(tile_rows).min(height);
         choice.block_channels = block(geometry.in_channels, elements(tile_rows) * 4, entries);
         if source == ChosenSource::Padded {
             // offsets of 16 bits count elements there

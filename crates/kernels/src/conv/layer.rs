@@ -8,7 +8,7 @@ use super::places::{Piece, Places};
 use crate::planes::padded::Padded;
 use crate::planes::spread::{self, Spread};
 use crate::planes::tiles::{FEW_SUMS, Pass};
-use crate::planes::{Item, Kernels, Layout, Rows, Values};
+use crate::planes::{Item, Kernels, Layout, Rows, Segment, Values};
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// Weights of a convolution, `[out_channels, in_channels / groups, kernel rows, kernel columns]`, bias and scales.
@@ -61,7 +61,7 @@ pub struct Conv {
     pitch: usize,
     /// Such pixels of one strip of the output, those that are dropped included.
     pixels: usize,
-    /// Such pixels of one piece, a multiple of [`LINE`] where the map itself is read, except in the last of a strip.
+    /// Such pixels of one piece, where the map itself is read a multiple of [`spread::unit`] except in the last.
     piece: usize,
     /// Strips of `pitch` columns; one unless the input is spread.
     strips: usize,
@@ -114,7 +114,7 @@ impl Conv {
         };
         let pixels = height * pitch;
         let piece = match source {
-            Source::Map => (piece_rows * pitch).next_multiple_of(LINE).min(pixels),
+            Source::Map => (piece_rows * pitch).next_multiple_of(spread::unit(kernels.lanes)).min(pixels),
             _ => piece_rows * pitch,
         };
         let strips = width.div_ceil(pitch);
@@ -220,10 +220,9 @@ impl Conv {
     }
 
     /// # Safety
-    /// As [`Layer::run_units`] for the unit of `piece` and `segment`; `x` holds what the offsets lead to.
-    unsafe fn unit(&self, piece: usize, segment: usize, x: &[f32], call: &Call<'_>, sums: &mut [f32]) {
+    /// As [`Layer::run_units`] for the units of `piece` and `segments`, whose sums fit; `x` holds what the offsets lead to.
+    unsafe fn run_piece(&self, piece: usize, segments: &[Segment], x: &[f32], call: &Call<'_>, sums: &mut [f32]) {
         let rows = &self.rows;
-        let segment = &rows.segments[segment];
         let (strip, first) = self.start(piece);
         let last = first + self.piece >= self.pixels;
         let places = &self.places[strip][usize::from(last)];
@@ -237,8 +236,7 @@ impl Conv {
         for tile in &places.tiles {
             let places = places.of(tile);
             for block in 0..rows.blocks {
-                let cursors = &segment.cursors[block * segment.runs.len()..][..segment.runs.len()];
-                for (run, cursor) in segment.runs.iter().zip(cursors) {
+                for (run, cursor) in segments.iter().flat_map(|segment| segment.of_block(block)) {
                     let (values, scales) = match (&rows.values, &rows.scales) {
                         (Values::I8(values), Some(scales)) => {
                             (values[cursor.values..].as_ptr().cast(), scales[run.first..].as_ptr())
@@ -248,7 +246,7 @@ impl Conv {
                     };
                     let at = run.first * self.output.stride + to;
                     let sums_stride = tile.vectors * lanes;
-                    let sums_at = (run.first - segment.outputs.start) * sums_stride;
+                    let sums_at = (run.first - segments[0].outputs.start) * sums_stride;
                     let pass = Pass {
                         turns: rows.turns[cursor.turns..].as_ptr(),
                         groups: cursor.groups,
@@ -272,7 +270,7 @@ impl Conv {
                         activation: self.activation,
                     };
                     // SAFETY: `Rows::build` made the streams as long as the counts say, and `prepare` checked how far offsets
-                    // and a piece's pixels reach. `scratch_len` holds the sums of the longest segment and widest tile.
+                    // and a piece's pixels reach. `scratch_len` holds the sums of the segments and the widest tile.
                     // Places are pixels of this piece, inside of planes whose number and stride `run_units` compared with
                     // `call.y` and the residual; they are the unit's own. Narrower groups than the layer's have at least as
                     // many vectors per tile.
@@ -284,7 +282,8 @@ impl Conv {
 
     /// Strip of a piece, and its first pixel there.
     fn start(&self, piece: usize) -> (usize, usize) {
-        (piece / self.pieces_per_strip(), piece % self.pieces_per_strip() * self.piece)
+        // row by row, so that threads share a map from top to bottom whatever layers cut it into
+        (piece % self.strips, piece / self.strips * self.piece)
     }
 
     /// Elements of the widest tile of a group of outputs.
@@ -298,10 +297,25 @@ impl Conv {
 
     fn sums_len(&self) -> usize {
         let longest = self.rows.segments.iter().map(|segment| segment.outputs.len()).max().unwrap_or(0);
-        if self.rows.blocks > 1 { longest * self.tile_len() } else { 0 }
+        let most = longest.max(self.sums_outputs()).min(self.geometry.out_channels);
+        if self.rows.blocks > 1 { most * self.tile_len() } else { 0 }
+    }
+
+    /// Outputs whose sums fit into their part of the second-level cache.
+    fn sums_outputs(&self) -> usize {
+        SUMS / (self.tile_len() * size_of::<f32>())
+    }
+
+    /// The longest part of `segments` from the first one on that is run at once: all that fits where sums wait between blocks.
+    fn together<'a>(&self, segments: &'a [Segment]) -> &'a [Segment] {
+        let first = segments.first().map_or(0, |segment| segment.outputs.start);
+        let fits = |segment: &Segment| self.rows.blocks == 1 || segment.outputs.end - first <= self.sums_outputs();
+        &segments[..segments.iter().take_while(|segment| fits(segment)).count().max(1)]
     }
 }
 
+/// Bytes of sums that wait between blocks.
+const SUMS: usize = 64 << 10;
 /// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.
 const SEGMENTED_UNITS: usize = 8;
 
@@ -329,29 +343,34 @@ impl Layer for Conv {
         self.copies_len() + self.finished_len() + self.sums_len() + 3 * LINE
     }
 
-    unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
+    unsafe fn run_units(&self, mut units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
         let scratch = layer::checked(self, &units, call, scratch);
         let (copies, sums) = scratch.split_at_mut(self.copies_len().next_multiple_of(LINE));
         let segments = self.rows.segments.len();
-        let mut filled = None;
-        for unit in units {
-            let (piece, segment) = (unit / segments, unit % segments);
-            if filled.replace(piece) != Some(piece) {
-                let (strip, first) = self.start(piece);
-                match &self.source {
-                    Source::Map => {}
-                    Source::Spread(spread) => spread.fill(&self.kernels, call.x, strip, first / self.pitch, copies),
-                    Source::Padded(padded) => {
-                        padded.fill(&self.kernels, call.x, piece, 0, self.geometry.in_channels, copies)
-                    }
-                }
-            }
-            let x = match self.source {
+        while !units.is_empty() {
+            // all segments of a piece that there are
+            let piece = units.start / segments;
+            let end = units.end.min((piece + 1) * segments);
+            let mut left = &self.rows.segments[units.start - piece * segments..end - piece * segments];
+            units.start = end;
+            let (strip, first) = self.start(piece);
+            let x = match &self.source {
                 Source::Map => call.x,
-                _ => &*copies,
+                Source::Spread(spread) => {
+                    spread.fill(&self.kernels, call.x, strip, first / self.pitch, copies);
+                    &*copies
+                }
+                Source::Padded(padded) => {
+                    padded.fill(&self.kernels, call.x, piece, 0, self.geometry.in_channels, copies);
+                    &*copies
+                }
             };
-            // SAFETY: by this function's contract and the checks above.
-            unsafe { self.unit(piece, segment, x, call, sums) }
+            while !left.is_empty() {
+                let part = self.together(left);
+                // SAFETY: by this function's contract and the checks above.
+                unsafe { self.run_piece(piece, part, x, call, sums) };
+                left = &left[part.len()..];
+            }
         }
     }
 

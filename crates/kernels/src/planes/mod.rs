@@ -19,8 +19,8 @@ mod scalar;
 pub(crate) mod spread;
 pub(crate) mod tiles;
 
-pub(crate) use rows::Layout;
 pub use rows::{Item, Rows, Values};
+pub(crate) use rows::{Layout, Segment};
 
 use crate::Isa;
 use fill::Filling;

@@ -91,6 +91,13 @@ pub(crate) struct Segment {
     pub entries: usize,
 }
 
+impl Segment {
+    /// Its runs, and where their streams begin in block `block`.
+    pub fn of_block(&self, block: usize) -> impl Iterator<Item = (&Run, &Cursor)> {
+        self.runs.iter().zip(&self.cursors[block * self.runs.len()..])
+    }
+}
+
 /// Sparse rows, optionally with several outputs per entry, cut into blocks of input channels and segments of outputs.
 #[derive(Clone, Debug)]
 pub struct Rows {
