@@ -63,7 +63,7 @@ impl Layer for DepthwiseConv {
     }
 
     fn unit_cost(&self, unit: usize) -> u64 {
-        self.window.unit_channels(unit).len() as u64
+        self.window.unit_cost(unit)
     }
 
     fn scratch_len(&self) -> usize {

@@ -5,8 +5,7 @@ macro_rules! window_copy {
     ($(#[$features:meta])?) => {
         use crate::window::Window;
 
-        /// Copies what the output rows `first..first + rows` read of `count` planes to `to`; rows above and below the planes become
-        /// padding, the padding at the left and right is left as it is.
+        /// Copies what the output rows `first..first + rows` read of `count` planes to `to`; padding is left as it is.
         ///
         /// # Safety
         /// The CPU has the features; at `plane` lie `count` planes of the window's input map, at `to` as many times
@@ -27,13 +26,6 @@ macro_rules! window_copy {
                     let plane = unsafe { plane.add(channel * window.input.stride) };
                     // SAFETY: as many copies as planes, of every phase.
                     let to = unsafe { to.add(channel * window.copy_len + phase) };
-                    // Padding rows of a plane in one piece are never overwritten.
-                    if !window.one_band() {
-                        for row in (0..from).chain(until..all) {
-                            // SAFETY: the plan gives every row of every phase `pitch` elements.
-                            unsafe { pad_row(window, to.add(row * pitch)) }
-                        }
-                    }
                     if from == until {
                         continue;
                     }
@@ -83,29 +75,16 @@ macro_rules! window_copy {
             }
         }
 
-        /// # Safety
-        /// `row` is row 0 of the first column phase of a row of the copy.
-        #[inline(never)]
-        $(#[$features])?
-        unsafe fn pad_row(window: &Window, row: *mut f32) {
-            for (phase, [from, until]) in window.columns.iter().enumerate() {
-                for column in *from..*until {
-                    // SAFETY: a phase has `phase_len` elements, and its row holds `columns`.
-                    unsafe { row.add(phase * window.phase_len + column).write(window.padding) };
-                }
-            }
-        }
-
         /// Any horizontal stride, one pixel at a time.
         ///
         /// # Safety
-        /// As for `pad_row`; `pixels` is a row of the input.
+        /// `row` is row 0 of the first column phase of a row of the copy; `pixels` is a row of the input.
         #[inline(never)]
         $(#[$features])?
         unsafe fn pick_row(window: &Window, pixels: *const f32, row: *mut f32) {
             for (phase, [from, until]) in window.columns.iter().enumerate() {
                 for column in *from..*until {
-                    // SAFETY: as for `pad_row`; `columns` come from pixels of the row.
+                    // SAFETY: a phase has `phase_len` elements, and its row holds `columns`, which come from pixels of the row.
                     unsafe {
                         let pixel = *pixels.add(column * window.stride[1] + phase - window.left);
                         row.add(phase * window.phase_len + column).write(pixel);

@@ -17,39 +17,40 @@ macro_rules! window_fold {
             scratch: &mut [f32],
         ) {
             let scratch = &mut crate::layer::from_line(scratch)[..window.together * window.copy_len];
-            scratch.fill(window.padding);
-            let (height, taps) = (window.output.height, window.order.len());
+            let (mut padded, taps) = (None, window.order.len());
             for unit in units {
-                let channels = window.unit_channels(unit);
-                for first in (0..height).step_by(window.band) {
-                    let rows = window.band.min(height - first);
-                    // SAFETY: the input has `stride` elements per channel, at least its pixels; there is room for `together` copies.
-                    unsafe {
-                        let plane = call.x.as_ptr().add(channels.start * window.input.stride);
-                        copy_band(window, plane, scratch.as_mut_ptr(), channels.len(), first, rows);
+                let (channels, band_rows) = (window.unit_channels(unit), window.unit_rows(unit));
+                let (first, rows) = (band_rows.start, band_rows.len());
+                // nothing writes to the padding of a band but another band
+                if padded.replace(first) != Some(first) {
+                    scratch.fill(window.padding);
+                }
+                // SAFETY: the input has `stride` elements per channel, at least its pixels; there is room for `together` copies.
+                unsafe {
+                    let plane = call.x.as_ptr().add(channels.start * window.input.stride);
+                    copy_band(window, plane, scratch.as_mut_ptr(), channels.len(), first, rows);
+                }
+                for (channel, copy) in channels.clone().zip(scratch.chunks_exact(window.copy_len)) {
+                    let start = channel * window.output.stride;
+                    let (mut weights, mut bias) = (&[][..], 0.0);
+                    if FOLD == WEIGHTED {
+                        weights = &parameters.weights[channel * taps..][..taps];
+                        bias = parameters.bias[channel];
                     }
-                    for (channel, copy) in channels.clone().zip(scratch.chunks_exact(window.copy_len)) {
-                        let start = channel * window.output.stride;
-                        let (mut weights, mut bias) = (&[][..], 0.0);
-                        if FOLD == WEIGHTED {
-                            weights = &parameters.weights[channel * taps..][..taps];
-                            bias = parameters.bias[channel];
+                    // SAFETY: output and residual have `stride` elements per channel, at least its pixels.
+                    let plane = unsafe {
+                        Plane {
+                            x: copy.as_ptr().add(window.origin),
+                            y: call.y.as_mut_ptr().add(start),
+                            residual: call.residual.map(|residual| residual.as_ptr().add(start)),
+                            scales: parameters.scales.as_ptr(),
+                            weights,
+                            bias,
+                            activation: parameters.activation,
                         }
-                        // SAFETY: output and residual have `stride` elements per channel, at least its pixels.
-                        let plane = unsafe {
-                            Plane {
-                                x: copy.as_ptr().add(window.origin),
-                                y: call.y.as_mut_ptr().add(start),
-                                residual: call.residual.map(|residual| residual.as_ptr().add(start)),
-                                scales: parameters.scales.as_ptr(),
-                                weights,
-                                bias,
-                                activation: parameters.activation,
-                            }
-                        };
-                        // SAFETY: the band was copied above; lengths by this function's contract.
-                        unsafe { band::<FOLD>(window, &plane, first, rows) }
-                    }
+                    };
+                    // SAFETY: the band was copied above; lengths by this function's contract.
+                    unsafe { band::<FOLD>(window, &plane, first, rows) }
                 }
             }
         }
@@ -102,8 +103,10 @@ macro_rules! window_fold {
             let (width, pitch) = (window.output.width, window.pitch);
             let lanes = tail(width.min(LANES));
             // A short row is written as a whole vector: what it spills is written again by the next row, or means nothing behind the
-            // plane. Only where another plane would follow it stops at its end.
-            let masked = width < LANES && (first + local + R - 1) * width + LANES > window.output.stride;
+            // plane. Only where another band or plane follows it stops at its end.
+            let last = first + window.band >= window.output.height;
+            let end = if last { window.output.stride } else { (first + window.band) * width };
+            let masked = width < LANES && (first + local + R - 1) * width + LANES > end;
             for start in (0..width).step_by(LANES) {
                 // The last vector of a row ends with the row and computes some pixels a second time.
                 let column = start.min(width.saturating_sub(LANES));

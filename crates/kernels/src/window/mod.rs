@@ -71,7 +71,7 @@ pub(crate) struct Parameters {
     pub activation: Activation,
 }
 
-/// Computes the units `units` (groups of [`Window::together`] channels) of a layer.
+/// Computes the units `units` (bands of rows of [`Window::together`] channels) of a layer.
 ///
 /// # Safety
 /// As for [`crate::Layer::run_units`].

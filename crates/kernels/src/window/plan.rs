@@ -1,5 +1,7 @@
 //! Where the padded copy of a plane lies in scratch memory, and at which offset each tap finds its pixels there.
 
+use std::ops::Range;
+
 use super::MOST_TAPS;
 use crate::conv::ConvGeometry;
 use crate::{Isa, KernelError, LINE, Map};
@@ -37,9 +39,9 @@ pub(crate) struct Window {
     pub origin: usize,
     /// Elements of one copied band.
     pub copy_len: usize,
-    /// Output rows of one band.
+    /// Output rows of one band; a unit is a band of a group of channels.
     pub band: usize,
-    /// Channels of one unit, copied together.
+    /// Channels of one group, copied together.
     pub together: usize,
     /// Runs of vertically neighbouring taps.
     pub runs: Vec<Run>,
@@ -101,7 +103,9 @@ impl Window {
         };
         let fits = |band: usize| size(band).is_some_and(|(_, copy_len)| copy_len <= COPIED);
         let most_rows = (1..=out_height).rev().find(|band| *band <= super::MOST_ROWS || fits(*band)).unwrap_or(1);
-        let band = out_height.div_ceil(out_height.div_ceil(most_rows));
+        // two bands at least where tiles are no lower for it: threads share maps from top to bottom
+        let least = if out_height > super::MOST_ROWS { 2 } else { 1 };
+        let band = out_height.div_ceil(out_height.div_ceil(most_rows).max(least));
         let Some((phase_len, copy_len)) = size(band) else {
             return Err(KernelError::TooLarge { what: "the padded input" });
         };
@@ -144,24 +148,35 @@ impl Window {
         })
     }
 
-    /// Groups of channels.
+    /// Bands times groups of channels.
     pub fn units(&self) -> usize {
+        self.output.height.div_ceil(self.band) * self.groups()
+    }
+
+    fn groups(&self) -> usize {
         self.output.channels.div_ceil(self.together)
     }
 
-    /// The channels of one group.
-    pub fn unit_channels(&self, unit: usize) -> std::ops::Range<usize> {
-        unit * self.together..self.output.channels.min((unit + 1) * self.together)
+    /// Output rows of a unit: bands follow each other from top to bottom.
+    pub fn unit_rows(&self, unit: usize) -> Range<usize> {
+        let first = unit / self.groups() * self.band;
+        first..self.output.height.min(first + self.band)
+    }
+
+    /// Channels of a unit.
+    pub fn unit_channels(&self, unit: usize) -> Range<usize> {
+        let first = unit % self.groups() * self.together;
+        first..self.output.channels.min(first + self.together)
+    }
+
+    /// About as much as the unit takes, in rows of planes.
+    pub fn unit_cost(&self, unit: usize) -> u64 {
+        (self.unit_rows(unit).len() * self.unit_channels(unit).len()) as u64
     }
 
     /// Elements of scratch memory, including what aligning its start may skip.
     pub fn scratch_len(&self) -> usize {
         self.together * self.copy_len + LINE
-    }
-
-    /// Whether a band holds the whole plane, so that rows of padding stay what they are from plane to plane.
-    pub fn one_band(&self) -> bool {
-        self.band == self.output.height
     }
 }
 
