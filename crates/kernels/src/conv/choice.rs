@@ -98,7 +98,8 @@ impl ConvChoice {
         let entries = nnz / geometry.out_channels;
         if source == ChosenSource::Map {
             // pieces are what threads share: a tile each, all about the same
-            let pieces = (height * width).div_ceil(tile);
+            let output = Map::tight(geometry.out_channels, height, width);
+            let pieces = if output.is_shared_by_rows() { output.pixels().div_ceil(tile) } else { 1 };
             choice.piece_rows = (height * width).div_ceil(pieces).div_ceil(width);
             choice.block_channels = block(geometry.in_channels, tile * 4, entries);
             return choice;

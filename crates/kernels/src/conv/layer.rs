@@ -61,7 +61,7 @@ pub struct Conv {
     pitch: usize,
     /// Such pixels of one strip of the output, those that are dropped included.
     pixels: usize,
-    /// Such pixels of one piece, where the map itself is read a multiple of [`spread::unit`] except in the last.
+    /// Such pixels of one piece, where the map itself is read a multiple of [`LINE`] except in the last.
     piece: usize,
     /// Strips of `pitch` columns; one unless the input is spread.
     strips: usize,
@@ -114,7 +114,7 @@ impl Conv {
         };
         let pixels = height * pitch;
         let piece = match source {
-            Source::Map => (piece_rows * pitch).next_multiple_of(spread::unit(kernels.lanes)).min(pixels),
+            Source::Map => (piece_rows * pitch).next_multiple_of(LINE).min(pixels),
             _ => piece_rows * pitch,
         };
         let strips = width.div_ceil(pitch);

@@ -103,8 +103,8 @@ impl Window {
         };
         let fits = |band: usize| size(band).is_some_and(|(_, copy_len)| copy_len <= COPIED);
         let most_rows = (1..=out_height).rev().find(|band| *band <= super::MOST_ROWS || fits(*band)).unwrap_or(1);
-        // two bands at least where tiles are no lower for it: threads share maps from top to bottom
-        let least = if out_height > super::MOST_ROWS { 2 } else { 1 };
+        // threads share large planes from top to bottom
+        let least = if out_height > super::MOST_ROWS && output.is_shared_by_rows() { 2 } else { 1 };
         let band = out_height.div_ceil(out_height.div_ceil(most_rows).max(least));
         let Some((phase_len, copy_len)) = size(band) else {
             return Err(KernelError::TooLarge { what: "the padded input" });
