@@ -74,6 +74,7 @@ pub(crate) static BYTES: [f32; 256] = {
 
 /// An address in one register. Multiply-adds that add two registers up themselves take two of the processor's slots each:
 /// 4 to 9 % of the time of a layer.
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "the address is all that matters; nothing is read or written")]
 #[inline(always)]
 pub(crate) fn in_one_register(address: *const f32) -> *const f32 {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
