@@ -75,7 +75,8 @@ pub use map::{LINE, Map};
 ///
 /// What runs a layer is named after its tile too: `f32_planes_224x1_avx512`, 224 pixels times 1 output, is one of `f32_planes_avx512`.
 pub fn kernels() -> Vec<(String, bool)> {
-    let planes = |isa: &Isa| ["f32", "i8"].map(|values| (format!("{values}_planes_{}", isa.name()), isa.runs_here()));
+    let tiles = ["f32_planes", "i8_planes", "f32_padded", "i8_padded"];
+    let planes = |isa: &Isa| tiles.map(|family| (format!("{family}_{}", isa.name()), isa.runs_here()));
     let vectors =
         |kernel: &gemv::GemvKernel| [kernel.name, kernel.name_i8].map(|name| (name.to_owned(), kernel.isa.runs_here()));
     Isa::COMPILED.iter().flat_map(planes).chain(gemv::GEMV.iter().flat_map(vectors)).collect()

@@ -21,9 +21,6 @@ pub struct Map {
 /// Planes of at most this many pixels are read whole, so that it does not matter which sets of a cache each begins in.
 const SMALL: usize = 8 * LINE;
 
-/// Planes of more pixels are shared by rows.
-const SHARED_BY_ROWS: usize = 24 * LINE;
-
 /// At least `len` elements, an odd number of lines: a tile reads the same few lines of many planes, which would fall into the same
 /// sets of the first-level cache if planes were a power of two apart.
 pub(crate) fn spaced(len: usize) -> usize {
@@ -45,13 +42,6 @@ impl Map {
             _ => spaced(pixels),
         };
         Self { channels, height, width, stride }
-    }
-
-    /// Whether threads share the map from top to bottom, and not plane by plane. Of small planes each thread would have a few lines
-    /// only, while processors fetch what lies behind them too, which is the other's: 512 planes of 14x14 that two threads read
-    /// and write took 39 us by rows, 31 by planes, 25 with one thread; 128 planes of 28x28 took 13 by rows and 20 by planes.
-    pub(crate) fn is_shared_by_rows(&self) -> bool {
-        self.pixels() > SHARED_BY_ROWS
     }
 
     /// Pixels of one plane.

@@ -65,7 +65,7 @@ pub struct Tile {
     pub group: usize,
     /// Vectors of pixels.
     pub vectors: usize,
-    /// Columns of one row of the copies; dense kernels need none.
+    /// Columns of one row of the copies; 0 for one padded copy, and for dense kernels, which have no other.
     pub pitch: usize,
     /// Output rows per filling of the copies.
     pub piece_rows: usize,

@@ -1,6 +1,7 @@
 //! How a convolution may be run: the parameters of the tile kernels, and which settings are worth timing.
 
 use super::ConvGeometry;
+use crate::planes::tiles::FEW_SUMS;
 use crate::planes::{Kernels, padded, spread};
 use crate::{Isa, LINE, Map};
 
@@ -12,9 +13,9 @@ pub struct ConvChoice {
     /// Vectors of pixels per tile, at most.
     pub vectors: usize,
     /// Columns of one strip of the input's aligned copies; those beyond the width of the output are computed and dropped. 0 for
-    /// one padded copy, in which taps start anywhere.
+    /// one padded copy (per phase of the stride), in which taps start anywhere. Of no account where the map itself is read.
     pub pitch: usize,
-    /// Output rows that are computed from one filling of the copies.
+    /// Output rows of one piece, which is computed from one filling of the copies; about as many where the map itself is read.
     pub piece_rows: usize,
     /// Input channels per block, so that what a tile reads of one stays in the first-level cache.
     pub block_channels: usize,
@@ -59,7 +60,8 @@ impl ConvChoice {
         let guess = with(usize::MAX, pitches[0]);
         let mut choices: Vec<Self> = pitches.iter().map(|pitch| with(usize::MAX, *pitch)).collect();
         choices.push(with(guess.vectors.div_ceil(2), guess.pitch));
-        choices.push(Self { block_channels: geometry.in_channels, ..guess });
+        let reached = Reads::new(isa, geometry, input, guess).most_channels(guess.piece_rows);
+        choices.push(Self { block_channels: geometry.in_channels.min(reached), ..guess });
         let mut different = Vec::with_capacity(choices.len());
         for choice in choices {
             if !different.contains(&choice) {
@@ -82,60 +84,112 @@ impl ConvChoice {
         let kernels = Kernels::of(isa);
         let (height, width) = (geometry.out_height(), geometry.out_width());
         let mut choice = Self { group, vectors: 1, pitch, piece_rows: height, block_channels: geometry.in_channels };
-        let source = choice.source(geometry, input);
-        // pixels from one row to the next
-        let row = match source {
-            ChosenSource::Map => width,
-            ChosenSource::Spread => pitch,
-            ChosenSource::Padded => padded::pitch(geometry),
-        };
-        let all = (height * row).div_ceil(kernels.lanes);
+        let reads = Reads::new(isa, geometry, input, choice);
+        let all = (height * reads.row).div_ceil(kernels.lanes);
         let most = kernels.most_vectors(group).min(vectors).min(all);
         // tiles of equal width
-        choice.vectors = all.div_ceil(all.div_ceil(most));
+        let equal = |vectors: usize| vectors.div_ceil(vectors.div_ceil(most));
+        choice.vectors = equal(all);
         let tile = choice.vectors * kernels.lanes;
-        let tile_rows = tile.div_ceil(row).max(1);
-        let entries = nnz / geometry.out_channels;
-        if source == ChosenSource::Map {
-            // pieces are what threads share: a tile each, all about the same
-            let output = Map::tight(geometry.out_channels, height, width);
-            let pieces = if output.is_shared_by_rows() { output.pixels().div_ceil(tile) } else { 1 };
-            choice.piece_rows = (height * width).div_ceil(pieces).div_ceil(width);
-            choice.block_channels = block(geometry.in_channels, tile * 4, entries);
-            return choice;
+        let by_rows = height * width > SHARED_BY_ROWS;
+        if reads.source == ChosenSource::Map {
+            choice.pitch = PADDED;
+            choice.piece_rows = if by_rows { (tile / width).max(1) } else { height };
+        } else {
+            let vectors = |rows: usize| (rows * reads.row).div_ceil(kernels.lanes);
+            // the last piece has fewer rows, and the same tiles
+            let busy = |rows: usize, last: usize| {
+                let (widest, last) = (equal(vectors(rows)), vectors(last));
+                group * (last / last.div_ceil(widest)) > FEW_SUMS
+            };
+            choice.piece_rows = reads.piece_rows(geometry, tile, by_rows, busy);
+            choice.vectors = equal(vectors(choice.piece_rows));
         }
-        let [kernel_rows, columns] = geometry.kernel;
-        let [down, across] = geometry.stride;
-        let copies = match source {
-            ChosenSource::Padded => kernel_rows.min(down) * columns.min(across),
-            // rows that a unit does not divide need another copy for each of their misalignments
-            _ => {
-                columns * kernel_rows.min(down) * if pitch.is_multiple_of(spread::unit(kernels.lanes)) { 1 } else { 2 }
-            }
-        };
-        let below = kernel_rows * geometry.dilation[0] / down;
-        let elements = |output_rows: usize| copies * (output_rows + below) * row;
-        let bytes = |output_rows: usize| geometry.in_channels * elements(output_rows) * 4;
-        // pieces of few channels stay in the first-level cache from copying to multiplying
-        let cached =
-            if source == ChosenSource::Padded && bytes(tile_rows) <= FIRST_LEVEL { FIRST_LEVEL } else { SECOND_LEVEL };
-        choice.piece_rows = tile_rows;
-        while choice.piece_rows < height && bytes(choice.piece_rows + tile_rows) <= cached {
-            choice.piece_rows += tile_rows;
-        }
-        // about the same for all pieces, and two at least
-        let least = if height >= 2 * tile_rows { 2 } else { 1 };
-        let pieces = height.div_ceil(choice.piece_rows).max(least);
-        choice.piece_rows = height.div_ceil(pieces).next_multiple_of(tile_rows).min(height);
-        choice.block_channels = block(geometry.in_channels, elements(tile_rows) * 4, entries);
-        if source == ChosenSource::Padded {
-            // offsets of 16 bits count elements there
-            let most = (usize::from(u16::MAX) / (elements(choice.piece_rows) + 4 * LINE * copies)).max(1);
-            choice.block_channels = choice.block_channels.min(most);
-        }
+        let bytes =
+            if reads.source == ChosenSource::Map { tile * 4 } else { reads.elements(tile.div_ceil(reads.row)) * 4 };
+        let block = block(geometry.in_channels, bytes, nnz / geometry.out_channels);
+        choice.block_channels = block.min(reads.most_channels(choice.piece_rows));
         choice
     }
 }
+
+/// What the tiles read of one channel.
+struct Reads {
+    source: ChosenSource,
+    /// Elements from one row of pixels to the next.
+    row: usize,
+    /// Copies of a piece.
+    copies: usize,
+    /// Rows that a copy has beyond those of the piece.
+    below: usize,
+    /// Elements from one plane of the input to the next.
+    stride: usize,
+    /// Elements that offsets count in.
+    unit: usize,
+}
+
+impl Reads {
+    fn new(isa: Isa, geometry: &ConvGeometry, input: Map, choice: ConvChoice) -> Self {
+        let ([kernel_rows, columns], [down, across]) = (geometry.kernel, geometry.stride);
+        let source = choice.source(geometry, input);
+        let unit = spread::unit(Kernels::of(isa).lanes);
+        // rows that a unit does not divide need another copy for each of their misalignments
+        let misaligned = if choice.pitch.is_multiple_of(unit) { 1 } else { 2 };
+        let (row, copies, unit) = match source {
+            ChosenSource::Map => (geometry.out_width(), 0, LINE),
+            ChosenSource::Spread => (choice.pitch, columns * kernel_rows.min(down) * misaligned, unit),
+            ChosenSource::Padded => (padded::pitch(geometry), kernel_rows.min(down) * columns.min(across), 1),
+        };
+        Self { source, row, copies, below: kernel_rows * geometry.dilation[0] / down, stride: input.stride, unit }
+    }
+
+    /// Elements that the copies take for `rows` rows of the output.
+    fn elements(&self, rows: usize) -> usize {
+        self.copies * (rows + self.below) * self.row
+    }
+
+    /// Elements that offsets within one channel reach, at most; copies are rounded up to lines.
+    fn reach(&self, rows: usize) -> usize {
+        if self.source == ChosenSource::Map { self.stride } else { self.elements(rows) + 4 * LINE * self.copies }
+    }
+
+    /// Channels that 16-bit offsets reach.
+    fn most_channels(&self, rows: usize) -> usize {
+        (usize::from(u16::MAX) * self.unit / self.reach(rows)).max(1)
+    }
+
+    /// Output rows of a piece, about as many for all: as the second-level cache holds copies of, at least two pieces where threads
+    /// share the map by rows, and so that the tiles of pieces and of the last have `busy` sums if that can be had.
+    fn piece_rows(
+        &self,
+        geometry: &ConvGeometry,
+        tile: usize,
+        by_rows: bool,
+        busy: impl Fn(usize, usize) -> bool,
+    ) -> usize {
+        let height = geometry.out_height();
+        let bytes = |rows: usize| geometry.in_channels * self.elements(rows) * 4;
+        let reached = |rows: usize| self.reach(rows) <= usize::from(u16::MAX) * self.unit;
+        let tile_rows = (tile / self.row).max(1);
+        // pieces of few channels stay in the first-level cache from copying to multiplying
+        let first = self.source == ChosenSource::Padded && bytes(tile_rows) <= FIRST_LEVEL;
+        let cached = if first { FIRST_LEVEL } else { SECOND_LEVEL };
+        let fits = |rows: usize| reached(rows) && bytes(rows) <= cached;
+        let most = (1..=height).rev().find(|rows| reached(*rows) && (*rows <= tile_rows || fits(*rows))).unwrap_or(1);
+        let halves = by_rows && height >= 2 * tile_rows;
+        let wanted = height.div_ceil(most).max(if halves { 2 } else { 1 });
+        let even = |pieces: usize| height.div_ceil(pieces);
+        // rows of the last piece
+        let last = |pieces: usize| (height - 1) % even(pieces) + 1;
+        let good = |pieces: &usize| busy(even(*pieces), last(*pieces)) && reached(even(*pieces));
+        even((1..=wanted).rev().find(good).unwrap_or(wanted))
+    }
+}
+
+/// Maps of more pixels are cut into pieces so that threads share them from top to bottom, others by their outputs. Of small planes each
+/// thread would have a few lines only, while processors fetch what lies behind them too, which is the other's: layers of 512 planes
+/// of 14x14 took two threads 39 us by rows, 31 by planes, and one thread 25; of 128 planes of 28x28 13 by rows and 20 by planes.
+const SHARED_BY_ROWS: usize = 24 * LINE;
 
 /// Pitches that are worth timing, the likely best first.
 fn pitches(isa: Isa, geometry: &ConvGeometry) -> Vec<usize> {

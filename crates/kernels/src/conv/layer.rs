@@ -29,13 +29,22 @@ pub struct ConvWeights<'a> {
 enum Source {
     /// The input map itself.
     Map,
-    /// Several copies of a piece, in which every tap starts on a line.
+    /// Several copies of a piece, in which every tap starts where vectors are aligned.
     Spread(Spread),
-    /// One copy of a piece, in which a tap starts anywhere.
+    /// One copy of a piece per phase of the stride, in which a tap starts anywhere.
     Padded(Padded),
 }
 
 impl Source {
+    /// Elements of all copies of a piece.
+    fn copies_len(&self, geometry: &ConvGeometry) -> usize {
+        match self {
+            Self::Map => 0,
+            Self::Spread(spread) => spread.len(),
+            Self::Padded(padded) => geometry.in_channels * padded.per_channel() + LINE,
+        }
+    }
+
     /// Elements that offsets are multiples of.
     fn unit(&self) -> usize {
         match self {
@@ -59,14 +68,12 @@ pub struct Conv {
     source: Source,
     /// Pixels from one row to the next as the kernel counts them.
     pitch: usize,
-    /// Such pixels of one strip of the output, those that are dropped included.
-    pixels: usize,
-    /// Such pixels of one piece, where the map itself is read a multiple of [`LINE`] except in the last.
-    piece: usize,
+    /// Where the pieces of a strip begin, in such pixels, those that are dropped included; and the end of the last.
+    starts: Vec<usize>,
     /// Strips of `pitch` columns; one unless the input is spread.
     strips: usize,
-    /// Tiles of all pieces but the last, and of the last, by strip.
-    places: Vec<[Places; 2]>,
+    /// Tiles: of every piece where the map itself is read, and otherwise of all pieces but the last and of the last, strip by strip.
+    places: Vec<Places>,
     macs: u64,
 }
 
@@ -112,12 +119,22 @@ impl Conv {
             Source::Spread(spread) => spread.pitch,
             Source::Padded(padded) => padded.pitch,
         };
+        let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
         let pixels = height * pitch;
-        let piece = match source {
-            Source::Map => (piece_rows * pitch).next_multiple_of(LINE).min(pixels),
-            _ => piece_rows * pitch,
+        let starts: Vec<usize> = match source {
+            Source::Map => {
+                // whole tiles, and pieces that begin with lines
+                let piece = (piece_rows * pitch).next_multiple_of(most * kernels.lanes);
+                let (lines, pieces) = (pixels.div_ceil(LINE), pixels.div_ceil(piece));
+                (0..=pieces).map(|piece| (piece * lines / pieces * LINE).min(pixels)).collect()
+            }
+            _ => (0..pixels).step_by(piece_rows * pitch).chain([pixels]).collect(),
         };
+        let pieces = starts.len() - 1;
         let strips = width.div_ceil(pitch);
+        if source.copies_len(geometry) > u32::MAX as usize {
+            return Err(KernelError::TooLarge { what: "the copies of the input" });
+        }
 
         let per_block = choice.block_channels.clamp(1, geometry.in_channels);
         let offset = |channel, tap| match &mut source {
@@ -127,29 +144,27 @@ impl Conv {
         };
         let items = items(geometry, weights.positions, offset, per_block)?;
         let macs = (items.len() * height * width) as u64;
-        let segments = SEGMENTED_UNITS.div_ceil(strips * pixels.div_ceil(piece));
+        let segments = SEGMENTED_UNITS.div_ceil(strips * pieces);
         let blocks = geometry.in_channels.div_ceil(per_block);
         let layout = Layout { group: choice.group, blocks, segments, unit: source.unit() };
         let rows = Rows::build(&layout, &items, weights.values, bias, scales)?;
 
-        let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
-        let last = pixels - (pixels - 1) / piece * piece;
-        let places = |strip: usize, count: usize, room: usize| {
-            let start = strip * pitch;
+        let places = |strip: usize, piece: usize| {
+            let (start, count) = (strip * pitch, starts[piece + 1] - starts[piece]);
+            // what follows the last pixel of a plane may be overwritten, which the last vector of the last strip ends with
+            let ends = strip + 1 == strips && piece + 1 == pieces;
+            let before = if matches!(source, Source::Map) { starts[piece] } else { starts[piece] / pitch * width };
+            let room = if ends { output.stride - before } else { 0 };
             let piece = match source {
                 Source::Map => Piece { rows: 1, pitch: count, columns: count, width: count, start, room },
                 _ => Piece { rows: count / pitch, pitch, columns: pitch.min(width - start), width, start, room },
             };
             Places::new(kernels.lanes, most, piece)
         };
-        // what follows the last pixel of a plane may be overwritten, which the last vector of the last strip ends with
-        let before = match source {
-            Source::Map => pixels - last,
-            _ => (pixels - last) / pitch * width,
+        let places = match source {
+            Source::Map => (0..pieces).map(|piece| places(0, piece)).collect(),
+            _ => (0..strips).flat_map(|strip| [places(strip, 0), places(strip, pieces - 1)]).collect(),
         };
-        let room = output.stride - before;
-        let room = |strip: usize| if strip + 1 == strips { room } else { 0 };
-        let places = (0..strips).map(|strip| [places(strip, piece, 0), places(strip, last, room(strip))]).collect();
         let geometry = geometry.clone();
         let conv = Self {
             geometry,
@@ -161,38 +176,28 @@ impl Conv {
             rows,
             source,
             pitch,
-            pixels,
-            piece,
+            starts,
             strips,
             places,
             macs,
         };
-        let readable = match &conv.source {
-            Source::Map => input.len(),
-            _ => conv.copies_len(),
-        };
+        let readable = if matches!(conv.source, Source::Map) { input.len() } else { conv.copies_len() };
         let reached = conv.rows.reach() + conv.reached_pixels();
         assert!(conv.rows.nnz() == 0 || reached <= readable, "offsets reach {reached} of {readable} elements");
         Ok(conv)
     }
 
-    /// Elements of all copies of a piece.
     fn copies_len(&self) -> usize {
-        match &self.source {
-            Source::Map => 0,
-            Source::Spread(spread) => spread.len(),
-            Source::Padded(padded) => self.geometry.in_channels * padded.per_channel() + LINE,
-        }
+        self.source.copies_len(&self.geometry)
     }
 
     /// Pixels from an offset on that the tiles of all pieces read.
     fn reached_pixels(&self) -> usize {
         let end =
             |places: &Places| places.tiles.last().map_or(0, |tile| tile.first + tile.vectors * self.kernels.lanes);
-        let most = self.places.iter().flatten().map(end).max().unwrap_or(0);
         match self.source {
-            Source::Map => self.pixels.next_multiple_of(self.kernels.lanes),
-            _ => most,
+            Source::Map => self.starts[self.pieces() - 1] + self.places.last().map_or(0, end),
+            _ => self.places.iter().map(end).max().unwrap_or(0),
         }
     }
 
@@ -211,21 +216,21 @@ impl Conv {
         self.rows.nnz()
     }
 
-    fn pieces_per_strip(&self) -> usize {
-        self.pixels.div_ceil(self.piece)
-    }
-
-    fn vectors_per_tile(&self, group: usize) -> usize {
-        self.choice.vectors.clamp(1, self.kernels.most_vectors(group))
+    /// Of one strip.
+    fn pieces(&self) -> usize {
+        self.starts.len() - 1
     }
 
     /// # Safety
     /// As [`Layer::run_units`] for the units of `piece` and `segments`, whose sums fit; `x` holds what the offsets lead to.
     unsafe fn run_piece(&self, piece: usize, segments: &[Segment], x: &[f32], call: &Call<'_>, sums: &mut [f32]) {
         let rows = &self.rows;
-        let (strip, first) = self.start(piece);
-        let last = first + self.piece >= self.pixels;
-        let places = &self.places[strip][usize::from(last)];
+        let (strip, piece) = self.place(piece);
+        let first = self.starts[piece];
+        let places = match self.source {
+            Source::Map => &self.places[piece],
+            _ => &self.places[2 * strip + usize::from(piece + 1 == self.pieces())],
+        };
         let lanes = self.kernels.lanes;
         let (finished, sums) = sums.split_at_mut(self.finished_len());
         // x is read from here on, and places lead from there on
@@ -270,7 +275,8 @@ impl Conv {
                         activation: self.activation,
                     };
                     // SAFETY: `Rows::build` made the streams as long as the counts say, and `prepare` checked how far offsets
-                    // and a piece's pixels reach. `scratch_len` holds the sums of the segments and the widest tile.
+                    // and a piece's pixels reach. `scratch_len` holds the sums of the segments and of the widest tile, and
+                    // two groups of it that are finished.
                     // Places are pixels of this piece, inside of planes whose number and stride `run_units` compared with
                     // `call.y` and the residual; they are the unit's own. Narrower groups than the layer's have at least as
                     // many vectors per tile.
@@ -280,15 +286,15 @@ impl Conv {
         }
     }
 
-    /// Strip of a piece, and its first pixel there.
-    fn start(&self, piece: usize) -> (usize, usize) {
-        // row by row, so that threads share a map from top to bottom whatever layers cut it into
-        (piece % self.strips, piece / self.strips * self.piece)
+    /// The strip of a piece, and its number there: row by row, so that threads share a map from top to bottom whatever layers cut
+    /// it into.
+    fn place(&self, piece: usize) -> (usize, usize) {
+        (piece % self.strips, piece / self.strips)
     }
 
-    /// Elements of the widest tile of a group of outputs.
+    /// Elements of the widest tile of an output.
     fn tile_len(&self) -> usize {
-        self.vectors_per_tile(self.choice.group) * self.kernels.lanes
+        self.choice.vectors.clamp(1, self.kernels.most_vectors(self.choice.group)) * self.kernels.lanes
     }
 
     fn finished_len(&self) -> usize {
@@ -329,12 +335,13 @@ impl Layer for Conv {
     }
 
     fn units(&self) -> usize {
-        self.strips * self.pieces_per_strip() * self.rows.segments.len()
+        self.strips * self.pieces() * self.rows.segments.len()
     }
 
     fn unit_cost(&self, unit: usize) -> u64 {
         let (piece, segment) = (unit / self.rows.segments.len(), unit % self.rows.segments.len());
-        let pixels = self.piece.min(self.pixels - self.start(piece).1);
+        let (_, piece) = self.place(piece);
+        let pixels = self.starts[piece + 1] - self.starts[piece];
         let segment = &self.rows.segments[segment];
         (pixels * (segment.entries + 8 * segment.outputs.len())) as u64
     }
@@ -353,15 +360,16 @@ impl Layer for Conv {
             let end = units.end.min((piece + 1) * segments);
             let mut left = &self.rows.segments[units.start - piece * segments..end - piece * segments];
             units.start = end;
-            let (strip, first) = self.start(piece);
+            let (strip, number) = self.place(piece);
             let x = match &self.source {
                 Source::Map => call.x,
                 Source::Spread(spread) => {
-                    spread.fill(&self.kernels, call.x, strip, first / self.pitch, copies);
+                    let row = self.starts[number] / self.pitch;
+                    spread.fill(&self.kernels, call.x, strip, row, copies);
                     &*copies
                 }
                 Source::Padded(padded) => {
-                    padded.fill(&self.kernels, call.x, piece, 0, self.geometry.in_channels, copies);
+                    padded.fill(&self.kernels, call.x, number, 0, self.geometry.in_channels, copies);
                     &*copies
                 }
             };
@@ -375,7 +383,7 @@ impl Layer for Conv {
     }
 
     fn sums_in_file_order(&self) -> bool {
-        let tiles = self.places.iter().flatten().flat_map(|places| &places.tiles);
+        let tiles = self.places.iter().flat_map(|places| &places.tiles);
         let vectors = tiles.map(|tile| tile.vectors).min().unwrap_or(0);
         let runs = self.rows.segments.iter().flat_map(|segment| &segment.runs);
         let sums = runs.map(|run| run.group * vectors).min().unwrap_or(0);
@@ -416,7 +424,7 @@ fn items(
         let channel = output / group_outputs * group_inputs + input;
         let offset = offset(channel, [tap / kernel_columns, tap % kernel_columns]);
         let order = channel * taps + tap;
-        // validate() holds maps and weights below 2^31 elements
+        // validate() holds maps and weights below 2^31 elements, `prepare` copies below 2^32
         let [output, block, order, offset] = [output, channel / per_block, order, offset].map(|number| number as u32);
         Item { output, block, order, offset, value: value as u32 }
     };

@@ -1,7 +1,7 @@
 //! Convolutions of one planar image: sparse, block-sparse or dense, all through the tile kernels of [`planes`](crate::planes).
 //!
-//! A 1x1 convolution of stride 1 reads its input map as it is. Any other first spreads a piece of the input into aligned copies,
-//! zero padding included, one per kernel column and stride phase, so that every weight is one constant aligned offset.
+//! A 1x1 convolution of stride 1 reads its input map as it is. Any other first copies a piece of the input, zero padding included,
+//! so that every weight is one constant offset: into aligned copies, one per kernel column and stride phase, or into one per phase.
 
 mod choice;
 mod geometry;
@@ -15,21 +15,14 @@ pub use layer::{Conv, ConvWeights};
 pub use tiny::TinyConv;
 
 use crate::planes::Values;
+use crate::window::check_map;
 use crate::{KernelError, Map};
 
 /// Whether the maps are those of the geometry.
 pub(crate) fn check_maps(geometry: &ConvGeometry, input: Map, output: Map) -> Result<(), KernelError> {
-    let expected = Map::tight(geometry.in_channels, geometry.in_height, geometry.in_width);
-    let found = Map { stride: expected.stride, ..input };
-    if found != expected || input.stride < expected.stride {
-        return Err(KernelError::Map { what: "input", expected, found: input });
-    }
-    let expected = Map::tight(geometry.out_channels, geometry.out_height(), geometry.out_width());
-    let found = Map { stride: expected.stride, ..output };
-    if found != expected || output.stride < expected.stride {
-        return Err(KernelError::Map { what: "output", expected, found: output });
-    }
-    Ok(())
+    let [in_size, out_size] = [[geometry.in_height, geometry.in_width], [geometry.out_height(), geometry.out_width()]];
+    check_map("input", Map::tight(geometry.in_channels, in_size[0], in_size[1]), input)?;
+    check_map("output", Map::tight(geometry.out_channels, out_size[0], out_size[1]), output)
 }
 
 /// Checks a convolution whose weights all exist, and returns its bias.

@@ -254,6 +254,58 @@ fn layers_of_many_blocks_and_pieces_are_right() {
     assert!(most_blocks > 2, "guesses cut channels");
 }
 
+/// Only kernels that add up alike are timed against each other when a model is loaded, and few sums are added up otherwise.
+#[test]
+fn guesses_for_common_sizes_add_up_in_file_order() {
+    for size in [14, 15, 16, 17, 20, 26, 28, 32, 38, 40, 56, 64, 75, 76, 80, 112, 150, 190, 224] {
+        for (channels, kernel, stride) in
+            [(64, 1, 1), (64, 3, 1), (8, 3, 2), (64, 1, 2), (64, 5, 1), (256, 3, 1), (512, 3, 2)]
+        {
+            let base = ConvGeometry::new(channels, [size; 2], 16, [kernel; 2]);
+            let geometry = ConvGeometry { pads: [kernel / 2; 4], stride: [stride; 2], ..base };
+            let input = Map::aligned(channels, size, size);
+            let output = Map::aligned(16, geometry.out_height(), geometry.out_width());
+            for isa in isas().filter(|isa| *isa != Isa::Scalar && output.pixels() >= 12 * isa.lanes()) {
+                let choice = ConvChoice::guess(isa, &geometry, input, 1000, 1);
+                let values = Values::F32(vec![1.0; 16]);
+                let positions: Vec<u32> = (0..16).map(|i| i * (geometry.weights().unwrap() / 16) as u32).collect();
+                let weights = ConvWeights { positions: Some(&positions), values: &values, scales: None, bias: None };
+                let conv = Conv::prepare(isa, &geometry, input, output, weights, Activation::None, choice).unwrap();
+                assert!(conv.sums_in_file_order(), "{geometry:?} {} {choice:?}", conv.kernel());
+            }
+        }
+    }
+}
+
+/// Offsets of 16 bits do not reach as far as one copy of a large image, or as many planes.
+#[test]
+fn guesses_for_large_images_and_many_channels_can_be_prepared() {
+    let base = |channels: usize, size: usize, kernel: usize, stride: usize| ConvGeometry {
+        pads: [kernel / 2; 4],
+        stride: [stride; 2],
+        ..ConvGeometry::new(channels, [size; 2], 2, [kernel; 2])
+    };
+    for geometry in [
+        base(1, 1024, 7, 2),
+        base(1, 2048, 3, 2),
+        base(1, 384, 16, 16),
+        base(48, 190, 1, 1),
+        base(512, 56, 1, 1),
+        base(600, 28, 3, 1),
+    ] {
+        let input = Map::aligned(geometry.in_channels, geometry.in_height, geometry.in_width);
+        let output = Map::aligned(2, geometry.out_height(), geometry.out_width());
+        let values = Values::F32(vec![1.0; geometry.weights().unwrap()]);
+        for isa in isas() {
+            for choice in ConvChoice::candidates(isa, &geometry, input, 10, 1) {
+                let weights = ConvWeights { positions: None, values: &values, scales: None, bias: None };
+                let conv = Conv::prepare(isa, &geometry, input, output, weights, Activation::None, choice);
+                assert!(conv.is_ok(), "{geometry:?} {} {choice:?}: {:?}", isa.name(), conv.err());
+            }
+        }
+    }
+}
+
 #[test]
 fn odd_choices_give_the_same_result() {
     for (seed, geometry) in geometries().iter().enumerate() {

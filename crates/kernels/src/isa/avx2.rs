@@ -1,4 +1,4 @@
-//! AVX2 + FMA: 8 lanes, 16 registers; partial vectors through masked loads and stores.
+//! AVX2 + FMA + BMI2: 8 lanes, 16 registers; partial vectors through masked loads and stores.
 
 use std::arch::x86_64::*;
 

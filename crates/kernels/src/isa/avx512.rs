@@ -1,4 +1,4 @@
-//! AVX-512F: 16 lanes, 32 registers; partial vectors through masked loads and stores.
+//! AVX-512F + BMI2: 16 lanes, 32 registers; partial vectors through masked loads and stores.
 
 use std::arch::x86_64::*;
 

@@ -16,9 +16,9 @@ pub(crate) mod xmm;
 /// An instruction set that kernels exist for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Isa {
-    /// AVX-512F, 16 lanes.
+    /// AVX-512F and BMI2, 16 lanes.
     Avx512,
-    /// AVX2 and FMA, 8 lanes.
+    /// AVX2, FMA and BMI2, 8 lanes.
     Avx2,
     /// NEON of aarch64, 4 lanes.
     Neon,

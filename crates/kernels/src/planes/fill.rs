@@ -1,4 +1,4 @@
-//! Copying an image into the aligned copies that a convolution reads.
+//! Copying an image into the copies that a convolution reads.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@
 //! Where a convolution has more than one tap, or a stride, its input is copied first. Vector loads that straddle cache lines halve
 //! the speed with AVX-512 (one core: 132 against 77 GFLOP/s from the first-level cache, 87 against 42 from the second), so
 //! [`spread`] makes several copies in which every tap starts on a line. With AVX2 every second load straddles at most, which costs a
-//! fifth (104 against 80), less than making and caching several copies: there a tap starts anywhere in one copy ([`padded`]).
+//! fifth (104 against 80): where several copies are dear, with a stride or few outputs, a tap may start anywhere in one ([`padded`]).
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -145,6 +145,7 @@ macro_rules! planes_tiles {
                 }
                 // SAFETY: one offset and `G` values per entry; the offset leads to `V` readable vectors.
                 let mut entry = |sums: &mut [[Vector; V]; G]| unsafe {
+                    // the mask says that the shift is in range, which would be checked in every entry otherwise
                     let x = pass.x.wrapping_byte_add((offset.read() as usize) << (pass.unit & 31));
                     let x = $crate::planes::tiles::in_one_register(x);
                     offset = offset.add(1);

@@ -2,7 +2,7 @@
 //!
 //! `y[c, oy, ox] = fold over taps (ky, kx) of x[c, oy * stride + ky * dilation - pad, ox * ...]`.
 //!
-//! A plane (or a band of its rows, where a plane is larger than the first-level cache) is first copied into scratch memory with
+//! A plane (or a band of its rows, where it is larger than the first-level cache or threads share it) is first copied into scratch memory with
 //! its padding, cut into one sub-plane per row and column phase of the stride, so that every tap is a plain contiguous
 //! load ([`plan`]). Then tiles of up to [`MOST_ROWS`] output rows, one vector wide, are folded in registers: a vector of
 //! input loaded once serves every output row whose window covers it, which leaves a 3x3 kernel about one load

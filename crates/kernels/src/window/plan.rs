@@ -10,9 +10,9 @@ use crate::{Isa, KernelError, LINE, Map};
 /// are copied together, so that their stores have left the store buffer when they are loaded at other alignments.
 const COPIED: usize = 4096;
 
-/// Larger planes are shared by rows. One pass over 192 planes of 28x28 with the 1x1 convolution behind it took two threads 122 us by
+/// Larger planes have two bands at least, for threads to share. One pass over 192 planes of 28x28 with the 1x1 convolution behind it took two threads 122 us by
 /// rows and 109 by planes (165 one thread); over 128 of 56x56 they gain 1.87 by rows.
-const SHARED_BY_ROWS: usize = 64 * LINE;
+const WHOLE_PLANES: usize = 64 * LINE;
 
 /// Planes copied together, at most.
 const MOST_TOGETHER: usize = 16;
@@ -107,8 +107,8 @@ impl Window {
         };
         let fits = |band: usize| size(band).is_some_and(|(_, copy_len)| copy_len <= COPIED);
         let most_rows = (1..=out_height).rev().find(|band| *band <= super::MOST_ROWS || fits(*band)).unwrap_or(1);
-        // threads share large planes from top to bottom
-        let least = if out_height > super::MOST_ROWS && output.pixels() > SHARED_BY_ROWS { 2 } else { 1 };
+        // threads share large planes from top to bottom, as convolutions do
+        let least = if out_height > super::MOST_ROWS && output.pixels() > WHOLE_PLANES { 2 } else { 1 };
         let band = out_height.div_ceil(out_height.div_ceil(most_rows).max(least));
         let Some((phase_len, copy_len)) = size(band) else {
             return Err(KernelError::TooLarge { what: "the padded input" });

@@ -73,7 +73,7 @@ impl<'a> Tuner<'a> {
         let tuned = if let Some(tuned) = self.planned(layer, input, output, nnz) {
             tuned
         } else if let Some(tuned) = self.known(layer, input, output, nnz) {
-            tuned?
+            tuned
         } else if self.how == KernelChoice::AlwaysSparse {
             let choices = candidates(layer, input, self.isa);
             let reason = |choice: Choice| match choice.is_sparse() {
@@ -124,13 +124,13 @@ impl<'a> Tuner<'a> {
         tuned
     }
 
-    /// The decision about a layer that takes the same time.
-    fn known(&self, layer: &Layer, input: Map, output: Map, nnz: usize) -> Option<Result<Tuned, Unfit>> {
+    /// The decision about a layer that takes the same time, if some kernel takes this one too.
+    fn known(&self, layer: &Layer, input: Map, output: Map, nnz: usize) -> Option<Tuned> {
         let same = what(layer, input, output);
         let alike = |known: usize| nnz.abs_diff(known) as f64 <= ALIKE * known as f64;
         let (_, _, choice, reason) = self.known.iter().find(|(key, known, ..)| *key == same && alike(*known))?;
         let reason = format!("{reason} (timed on a layer of this shape)");
-        Some(self.with(layer, input, output, *choice, reason))
+        self.with(layer, input, output, *choice, reason).ok()
     }
 
     fn measured(&mut self, layer: &Layer, input: Map, output: Map, choices: &[Choice]) -> Result<Tuned, Unfit> {
