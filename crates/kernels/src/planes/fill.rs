@@ -13,6 +13,23 @@ pub(crate) struct Window {
     pub to: usize,
 }
 
+impl Window {
+    /// The vectors of a row of `pitch` columns, of which the first `count` lie `step` image columns apart from column `start` on, as far
+    /// as the image of `width` columns reaches; the others are padding.
+    pub fn row(pitch: usize, count: usize, start: isize, step: usize, width: usize, lanes: usize) -> Vec<Self> {
+        let inside = |j: usize| {
+            let at = start + (j * step) as isize;
+            j < count && at >= 0 && at < width as isize
+        };
+        let window = |first: usize| {
+            let from = (0..lanes).find(|lane| inside(first + lane)).unwrap_or(lanes);
+            let to = (from..lanes).find(|lane| !inside(first + lane)).unwrap_or(lanes);
+            Self { column: start + (first * step) as isize, from, to }
+        };
+        (0..pitch).step_by(lanes).map(window).collect()
+    }
+}
+
 /// One copy of a piece: rows of zeros, rows of the image, rows of zeros; the same of every channel.
 #[derive(Clone, Debug)]
 pub(crate) struct RowCopies {

@@ -134,16 +134,6 @@ pub(crate) fn pitch(geometry: &ConvGeometry) -> usize {
 
 /// The windows of a row of column phase `phase`.
 fn windows(geometry: &ConvGeometry, pitch: usize, phase: usize, lanes: usize) -> Vec<Window> {
-    let step = geometry.stride[1] as isize;
     let start = phase as isize - geometry.pads[1] as isize;
-    let inside = |j: usize| {
-        let at = start + j as isize * step;
-        j < pitch && at >= 0 && at < geometry.in_width as isize
-    };
-    let window = |first: usize| {
-        let from = (0..lanes).find(|lane| inside(first + lane)).unwrap_or(lanes);
-        let to = (from..lanes).find(|lane| !inside(first + lane)).unwrap_or(lanes);
-        Window { column: start + first as isize * step, from, to }
-    };
-    (0..pitch).step_by(lanes).map(window).collect()
+    Window::row(pitch, pitch, start, geometry.stride[1], geometry.in_width, lanes)
 }

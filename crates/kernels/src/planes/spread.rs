@@ -1,13 +1,14 @@
 //! How the input of a convolution is spread into copies, so that every kernel tap reads aligned pixels.
 //!
 //! One copy per distinct kernel column, row phase of the stride, and misalignment of the row: in a copy, the pixels under a tap
-//! are a block of rows of `pitch` columns that starts on a line, or on half of one where vectors are no longer than that. Padding is part of the copies. The copies hold what one piece
-//! of the output needs, not the whole image, and stay in the second-level cache. A piece is a strip of `pitch` columns: a tile
+//! are a block of rows of `pitch` columns that starts on a line, or on half of one where vectors are no longer than that.
+//! Padding is part of the copies. The copies hold what one piece of the output needs, not the whole image, and stay in the
+//! second-level cache. A piece is a strip of `pitch` columns: a tile
 //! of several rows of a narrow strip touches far fewer lines than one as long of a single row.
 
-use super::Kernels;
 use std::sync::Arc;
 
+use super::Kernels;
 use super::fill::{Filling, RowCopies, Window};
 use crate::conv::ConvGeometry;
 use crate::{LINE, Map};
@@ -170,18 +171,9 @@ fn gcd(a: usize, b: usize) -> usize {
 
 /// The windows of a copy whose column 0 lies under kernel column `column` (dilated) of output column `strip`.
 fn windows(geometry: &ConvGeometry, strip: usize, pitch: usize, column: usize, lanes: usize) -> Vec<Window> {
-    let step = geometry.stride[1] as isize;
-    let start = column as isize - geometry.pads[1] as isize + strip as isize * step;
-    let inside = |j: usize| {
-        let at = start + j as isize * step;
-        j < pitch && strip + j < geometry.out_width() && at >= 0 && at < geometry.in_width as isize
-    };
-    let window = |first: usize| {
-        let from = (0..lanes).find(|lane| inside(first + lane)).unwrap_or(lanes);
-        let to = (from..lanes).find(|lane| !inside(first + lane)).unwrap_or(lanes);
-        Window { column: start + first as isize * step, from, to }
-    };
-    (0..pitch).step_by(lanes).map(window).collect()
+    let start = (column + strip * geometry.stride[1]) as isize - geometry.pads[1] as isize;
+    let count = pitch.min(geometry.out_width() - strip);
+    Window::row(pitch, count, start, geometry.stride[1], geometry.in_width, lanes)
 }
 
 #[cfg(test)]
