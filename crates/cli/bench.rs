@@ -49,7 +49,7 @@ pub struct Args {
     /// Print a table of layers: kernel, reason, time
     #[arg(long)]
     per_layer: bool,
-    /// Leave out the memory columns (they take a process per model)
+    /// Leave out the memory table (it takes a process per model)
     #[arg(long)]
     no_memory: bool,
     /// Most bytes that decoded weights may take
@@ -112,6 +112,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     };
     let measure::Measured { bench, mut sessions, notes } = measure::bench(&subjects, &plan)?;
     out.say(tables::bench(&bench).plain());
+    if !args.no_memory {
+        out.say(tables::bench_memory(&bench).plain());
+    }
     if args.per_layer {
         for (subject, session) in subjects.iter().zip(&mut sessions) {
             let inputs = noise_inputs(&**session, 1);

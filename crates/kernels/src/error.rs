@@ -109,9 +109,9 @@ pub enum KernelError {
         /// `input`, `residual` or `part`.
         what: &'static str,
         /// Map of the layer.
-        expected: Map,
+        expected: Box<Map>,
         /// Map of the value.
-        found: Map,
+        found: Box<Map>,
     },
     /// A value cannot be a part of a concatenation.
     #[error("value {value} cannot be a part of `{step}`: {why}")]

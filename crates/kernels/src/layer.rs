@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::{LINE, Map};
 
@@ -35,6 +36,17 @@ pub trait Layer: Debug + Send + Sync {
     /// Such a layer also runs with an empty `call.x` and finds its input in `call.y`.
     fn in_place(&self) -> bool {
         false
+    }
+
+    /// Rows that a slab of the output needs, at most, of the slab above or below that of the input.
+    fn halo(&self) -> usize {
+        0
+    }
+
+    /// The same layer between maps of the same sizes in other slabs, with the same bits as result; `None` where there is no such form.
+    fn in_slabs(&self, input: Map, output: Map) -> Option<Arc<dyn Layer>> {
+        let _ = (input, output);
+        None
     }
 
     /// Computes the units `units`; never allocates.

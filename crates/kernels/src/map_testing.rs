@@ -45,10 +45,58 @@ pub(crate) fn guarded(map: Map, seed: u64) -> Vec<f32> {
 pub(crate) fn guarded_from(map: Map, tight: &[f32]) -> Vec<f32> {
     let hostile = [f32::NAN, f32::INFINITY, f32::MAX, f32::NEG_INFINITY];
     let mut x: Vec<f32> = hostile.into_iter().cycle().take(map.len()).collect();
-    for (plane, pixels) in x.chunks_mut(map.stride.max(1)).zip(tight.chunks(map.pixels().max(1))) {
-        plane[..pixels.len()].copy_from_slice(pixels);
+    for (at, pixel) in places(map).into_iter().zip(tight) {
+        at.into_iter().for_each(|at| x[at] = *pixel);
     }
     x
+}
+
+/// The pixels of `map` without gaps; those that lie there twice are the same.
+pub(crate) fn tight_of(map: Map, y: &[f32]) -> Vec<f32> {
+    let pixel = |at: Vec<usize>| {
+        assert!(
+            at.iter().all(|copy| y[*copy].to_bits() == y[at[0]].to_bits()),
+            "a gathered row differs from the plane"
+        );
+        y[at[0]]
+    };
+    places(map).into_iter().map(pixel).collect()
+}
+
+/// Where every pixel lies: in its plane, and perhaps with the rows of its slab's edges.
+fn places(map: Map) -> Vec<Vec<usize>> {
+    let pixels = (0..map.channels * map.pixels()).map(|pixel| (pixel / map.pixels(), pixel % map.pixels()));
+    let place = |(channel, pixel): (usize, usize)| {
+        let (row, column) = (pixel / map.width, pixel % map.width);
+        let (slab, row) = (row / map.slab_height(), row % map.slab_height());
+        let start = slab * map.slab_len();
+        let top = (row < map.edges).then(|| start + map.edge(false, channel) + row * map.width + column);
+        let below = (row + map.edges).checked_sub(map.slab_height());
+        let bottom = below.map(|row| start + map.edge(true, channel) + row * map.width + column);
+        let plane = start + channel * map.stride + row * map.width + column;
+        [Some(plane), top, bottom].into_iter().flatten().collect()
+    };
+    pixels.map(place).collect()
+}
+
+/// Asserts that `layer` in slabs gives the bits of `y`, what it gave in one slab, wherever it says it can; returns how often.
+pub(crate) fn assert_alike_in_slabs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>, y: &[f32]) -> usize {
+    let (input, output) = (layer.input(), layer.output());
+    let (x, y) = (tight_of(input, x), tight_of(output, y));
+    let residual = residual.map(|residual| tight_of(output, residual));
+    let maps =
+        |map: Map| [1, 2, 3].into_iter().flat_map(move |slabs| (0..3).map(move |edges| map.in_slabs(slabs, edges)));
+    let mut times = 0;
+    for (input, output) in maps(input).flatten().flat_map(|x| maps(output).flatten().map(move |y| (x, y))) {
+        let Some(layer) = layer.in_slabs(input, output) else { continue };
+        assert_eq!((layer.input(), layer.output()), (input, output));
+        let residual = residual.as_ref().map(|residual| guarded_from(output, residual));
+        let found = split_runs(&*layer, &guarded_from(input, &x), residual.as_deref());
+        let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        assert_eq!(bits(&tight_of(output, &found)), bits(&y), "{}: {input:?} to {output:?}", layer.kernel());
+        times += 1;
+    }
+    times
 }
 
 /// Runs all units at once, one by one backwards, and in odd runs; the bits must be the same, and units write
@@ -78,11 +126,7 @@ pub(crate) fn split_runs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>)
     let single: Vec<_> = (0..units).rev().map(|unit| unit..unit + 1).collect();
     let odd: Vec<_> = (0..units).step_by(3).map(|unit| unit..units.min(unit + 3)).collect();
     let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-    let planes = |y: &[f32]| {
-        let map = layer.output();
-        let planes = y.chunks(map.stride.max(1));
-        planes.flat_map(|plane| bits(&plane[..map.pixels().min(plane.len())])).collect::<Vec<_>>()
-    };
+    let planes = |y: &[f32]| bits(&tight_of(layer.output(), y));
     for pieces in [single, odd] {
         assert_eq!(planes(&run(&pieces)), planes(&whole), "{}: cutting the units changed bits", layer.kernel());
     }
@@ -93,7 +137,5 @@ pub(crate) fn split_runs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>)
 
 /// No pixel is a guard any more.
 pub(crate) fn assert_guarded(y: &[f32], map: Map, kernel: String) {
-    for plane in y.chunks(map.stride.max(1)) {
-        assert!(plane[..map.pixels()].iter().all(|v| *v != GUARD), "{kernel}: a pixel was not written");
-    }
+    assert!(tight_of(map, y).iter().all(|v| *v != GUARD), "{kernel}: a pixel was not written");
 }

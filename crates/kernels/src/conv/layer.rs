@@ -1,6 +1,7 @@
 //! A convolution as a layer of a region: sparse, block-sparse or dense, all through the tile kernels of `planes`.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::ConvGeometry;
 use super::choice::{ChosenSource, ConvChoice};
@@ -9,6 +10,7 @@ use crate::planes::padded::Padded;
 use crate::planes::spread::{self, Spread};
 use crate::planes::tiles::{FEW_SUMS, Pass};
 use crate::planes::{Item, Kernels, Layout, Rows, Segment, Values};
+use crate::window::check_slabs;
 use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// Weights of a convolution, `[out_channels, in_channels / groups, kernel rows, kernel columns]`, bias and scales.
@@ -68,11 +70,12 @@ pub struct Conv {
     source: Source,
     /// Pixels from one row to the next as the kernel counts them.
     pitch: usize,
-    /// Where the pieces of a strip begin, in such pixels, those that are dropped included; and the end of the last.
+    /// Where the pieces of a strip of a slab begin, in such pixels, those that are dropped included; and the end of the last.
     starts: Vec<usize>,
     /// Strips of `pitch` columns; one unless the input is spread.
     strips: usize,
-    /// Tiles: of every piece where the map itself is read, and otherwise of all pieces but the last and of the last, strip by strip.
+    /// Tiles: of every piece of a slab where the map itself is read, and otherwise of all pieces but the last and of the last, strip
+    /// by strip.
     places: Vec<Places>,
     macs: u64,
 }
@@ -122,12 +125,7 @@ impl Conv {
         let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
         let pixels = height * pitch;
         let starts: Vec<usize> = match source {
-            Source::Map => {
-                // whole tiles, and pieces that begin with lines
-                let piece = (piece_rows * pitch).next_multiple_of(most * kernels.lanes);
-                let (lines, pieces) = (pixels.div_ceil(LINE), pixels.div_ceil(piece));
-                (0..=pieces).map(|piece| (piece * lines / pieces * LINE).min(pixels)).collect()
-            }
+            Source::Map => starts_in_map(&kernels, choice, output),
             _ => (0..pixels).step_by(piece_rows * pitch).chain([pixels]).collect(),
         };
         let pieces = starts.len() - 1;
@@ -150,19 +148,15 @@ impl Conv {
         let rows = Rows::build(&layout, &items, weights.values, bias, scales)?;
 
         let places = |strip: usize, piece: usize| {
-            let (start, count) = (strip * pitch, starts[piece + 1] - starts[piece]);
+            let (start, rows) = (strip * pitch, (starts[piece + 1] - starts[piece]) / pitch);
             // what follows the last pixel of a plane may be overwritten, which the last vector of the last strip ends with
             let ends = strip + 1 == strips && piece + 1 == pieces;
-            let before = if matches!(source, Source::Map) { starts[piece] } else { starts[piece] / pitch * width };
-            let room = if ends { output.stride - before } else { 0 };
-            let piece = match source {
-                Source::Map => Piece { rows: 1, pitch: count, columns: count, width: count, start, room },
-                _ => Piece { rows: count / pitch, pitch, columns: pitch.min(width - start), width, start, room },
-            };
+            let room = if ends { output.stride - starts[piece] / pitch * width } else { 0 };
+            let piece = Piece { rows, pitch, columns: pitch.min(width - start), width, start, room };
             Places::new(kernels.lanes, most, piece)
         };
         let places = match source {
-            Source::Map => (0..pieces).map(|piece| places(0, piece)).collect(),
+            Source::Map => places_in_map(&kernels, choice, output, &starts),
             _ => (0..strips).flat_map(|strip| [places(strip, 0), places(strip, pieces - 1)]).collect(),
         };
         let geometry = geometry.clone();
@@ -181,10 +175,15 @@ impl Conv {
             places,
             macs,
         };
-        let readable = if matches!(conv.source, Source::Map) { input.len() } else { conv.copies_len() };
-        let reached = conv.rows.reach() + conv.reached_pixels();
-        assert!(conv.rows.nnz() == 0 || reached <= readable, "offsets reach {reached} of {readable} elements");
+        conv.assert_reach();
         Ok(conv)
+    }
+
+    /// Asserts that tiles read nothing but the slab of the map, or the copies.
+    fn assert_reach(&self) {
+        let readable = if matches!(self.source, Source::Map) { self.input.slab_len() } else { self.copies_len() };
+        let reached = self.rows.reach() + self.reached_pixels();
+        assert!(self.rows.nnz() == 0 || reached <= readable, "offsets reach {reached} of {readable} elements");
     }
 
     fn copies_len(&self) -> usize {
@@ -216,16 +215,24 @@ impl Conv {
         self.rows.nnz()
     }
 
-    /// Of one strip.
+    /// Of one strip of a slab.
     fn pieces(&self) -> usize {
         self.starts.len() - 1
+    }
+
+    /// Whether some tile has so few sums that the kernels cut each in two.
+    fn has_few_sums(&self) -> bool {
+        let tiles = self.places.iter().flat_map(|places| &places.tiles);
+        let vectors = tiles.map(|tile| tile.vectors).min().unwrap_or(0);
+        let runs = self.rows.segments.iter().flat_map(|segment| &segment.runs);
+        runs.map(|run| run.group * vectors).min().unwrap_or(0) <= FEW_SUMS
     }
 
     /// # Safety
     /// As [`Layer::run_units`] for the units of `piece` and `segments`, whose sums fit; `x` holds what the offsets lead to.
     unsafe fn run_piece(&self, piece: usize, segments: &[Segment], x: &[f32], call: &Call<'_>, sums: &mut [f32]) {
         let rows = &self.rows;
-        let (strip, piece) = self.place(piece);
+        let (slab, strip, piece) = self.place(piece);
         let first = self.starts[piece];
         let places = match self.source {
             Source::Map => &self.places[piece],
@@ -235,7 +242,7 @@ impl Conv {
         let (finished, sums) = sums.split_at_mut(self.finished_len());
         // x is read from here on, and places lead from there on
         let (from, to) = match &self.source {
-            Source::Map => (first, first),
+            Source::Map => (slab * self.input.slab_len() + first, slab * self.output.slab_len() + first),
             _ => (0, first / self.pitch * self.geometry.out_width()),
         };
         for tile in &places.tiles {
@@ -286,10 +293,35 @@ impl Conv {
         }
     }
 
-    /// The strip of a piece, and its number there: row by row, so that threads share a map from top to bottom whatever layers cut
-    /// it into.
-    fn place(&self, piece: usize) -> (usize, usize) {
-        (piece % self.strips, piece / self.strips)
+    /// Copies the rows of a piece that belong to an edge of its slab to where they lie once more.
+    ///
+    /// # Safety
+    /// As `run_piece`, which has been called.
+    unsafe fn gather_edges(&self, piece: usize, segments: &[Segment], call: &Call<'_>) {
+        let (map, (slab, _, piece)) = (&self.output, self.place(piece));
+        let (edge, pixels) = (map.edges * map.width, map.slab_height() * map.width);
+        let start = slab * map.slab_len();
+        for (bottom, rows) in [(false, 0..edge), (true, pixels - edge..pixels)] {
+            let (from, until) = (rows.start.max(self.starts[piece]), rows.end.min(self.starts[piece + 1]));
+            if from >= until {
+                continue;
+            }
+            for output in segments.iter().flat_map(|segment| segment.outputs.clone()) {
+                let to = start + map.edge(bottom, output) + from - rows.start;
+                // SAFETY: `run_units` compared the map with `call.y`; the pixels are the unit's own, and so is where they lie once more.
+                unsafe {
+                    let y = call.y.as_mut_ptr();
+                    y.add(start + output * map.stride + from).copy_to_nonoverlapping(y.add(to), until - from);
+                }
+            }
+        }
+    }
+
+    /// Slab and strip of a piece, and its number there: row by row, so that threads share a map from top to bottom whatever layers
+    /// cut it into.
+    fn place(&self, piece: usize) -> (usize, usize, usize) {
+        let number = piece / self.strips;
+        (number / self.pieces(), piece % self.strips, number % self.pieces())
     }
 
     /// Elements of the widest tile of an output.
@@ -335,12 +367,12 @@ impl Layer for Conv {
     }
 
     fn units(&self) -> usize {
-        self.strips * self.pieces() * self.rows.segments.len()
+        self.output.slabs * self.strips * self.pieces() * self.rows.segments.len()
     }
 
     fn unit_cost(&self, unit: usize) -> u64 {
         let (piece, segment) = (unit / self.rows.segments.len(), unit % self.rows.segments.len());
-        let (_, piece) = self.place(piece);
+        let (.., piece) = self.place(piece);
         let pixels = self.starts[piece + 1] - self.starts[piece];
         let segment = &self.rows.segments[segment];
         (pixels * (segment.entries + 8 * segment.outputs.len())) as u64
@@ -348,6 +380,38 @@ impl Layer for Conv {
 
     fn scratch_len(&self) -> usize {
         self.copies_len() + self.finished_len() + self.sums_len() + 3 * LINE
+    }
+
+    fn in_slabs(&self, input: Map, output: Map) -> Option<Arc<dyn Layer>> {
+        let on_lines = |map: Map| map.stride.is_multiple_of(LINE);
+        let alike = input.slabs == output.slabs && on_lines(self.input) && on_lines(input) && on_lines(output);
+        if !alike || !matches!(self.source, Source::Map) {
+            return None;
+        }
+        for (what, map, expected) in [("input", input, self.input), ("output", output, self.output)] {
+            check_slabs(what, Map::tight(expected.channels, expected.height, expected.width), map).ok()?;
+        }
+        let starts = starts_in_map(&self.kernels, self.choice, output);
+        let places = places_in_map(&self.kernels, self.choice, output, &starts);
+        let rows = self.rows.moved(self.input.stride, input.stride)?;
+        let conv = Self {
+            geometry: self.geometry.clone(),
+            input,
+            output,
+            activation: self.activation,
+            choice: self.choice,
+            kernels: self.kernels,
+            rows,
+            source: Source::Map,
+            pitch: self.pitch,
+            starts,
+            strips: self.strips,
+            places,
+            macs: self.macs,
+        };
+        conv.assert_reach();
+        // a sum cut in two is another sum
+        (!self.has_few_sums() && !conv.has_few_sums()).then(|| Arc::new(conv) as Arc<dyn Layer>)
     }
 
     unsafe fn run_units(&self, mut units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {
@@ -360,7 +424,7 @@ impl Layer for Conv {
             let end = units.end.min((piece + 1) * segments);
             let mut left = &self.rows.segments[units.start - piece * segments..end - piece * segments];
             units.start = end;
-            let (strip, number) = self.place(piece);
+            let (_, strip, number) = self.place(piece);
             let x = match &self.source {
                 Source::Map => call.x,
                 Source::Spread(spread) => {
@@ -376,18 +440,17 @@ impl Layer for Conv {
             while !left.is_empty() {
                 let part = self.together(left);
                 // SAFETY: by this function's contract and the checks above.
-                unsafe { self.run_piece(piece, part, x, call, sums) };
+                unsafe {
+                    self.run_piece(piece, part, x, call, sums);
+                    self.gather_edges(piece, part, call);
+                }
                 left = &left[part.len()..];
             }
         }
     }
 
     fn sums_in_file_order(&self) -> bool {
-        let tiles = self.places.iter().flat_map(|places| &places.tiles);
-        let vectors = tiles.map(|tile| tile.vectors).min().unwrap_or(0);
-        let runs = self.rows.segments.iter().flat_map(|segment| &segment.runs);
-        let sums = runs.map(|run| run.group * vectors).min().unwrap_or(0);
-        self.rows.scales.is_none() && sums > FEW_SUMS
+        self.rows.scales.is_none() && !self.has_few_sums()
     }
 
     fn weight_bytes(&self) -> usize {
@@ -404,6 +467,26 @@ impl Layer for Conv {
         let source = if matches!(self.source, Source::Padded(_)) { "padded" } else { "planes" };
         format!("{values}_{source}_{pixels}x{group}_{}", self.kernels.isa.name())
     }
+}
+
+/// Where the pieces of a slab begin if the map itself is read, and the end of the last: whole tiles, and beginnings of lines.
+fn starts_in_map(kernels: &Kernels, choice: ConvChoice, output: Map) -> Vec<usize> {
+    let rows = choice.piece_rows.clamp(1, output.slab_height());
+    let tile = choice.vectors.clamp(1, kernels.most_vectors(choice.group)) * kernels.lanes;
+    let (pixels, piece) = (output.slab_height() * output.width, (rows * output.width).next_multiple_of(tile));
+    let (lines, pieces) = (pixels.div_ceil(LINE), pixels.div_ceil(piece));
+    (0..=pieces).map(|piece| (piece * lines / pieces * LINE).min(pixels)).collect()
+}
+
+/// The tiles of these pieces.
+fn places_in_map(kernels: &Kernels, choice: ConvChoice, output: Map, starts: &[usize]) -> Vec<Places> {
+    let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
+    let place = |piece: &[usize]| {
+        let (count, ends) = (piece[1] - piece[0], Some(&piece[1]) == starts.last());
+        let room = if ends { output.stride - piece[0] } else { 0 };
+        Places::new(kernels.lanes, most, Piece { rows: 1, pitch: count, columns: count, width: count, start: 0, room })
+    };
+    starts.windows(2).map(place).collect()
 }
 
 /// One item per weight, in order of outputs.

@@ -1,7 +1,7 @@
 //! Every way to run a convolution against four nested loops.
 
 use super::*;
-use crate::map_testing::{assert_guarded, guarded_from, isas, random, split_runs};
+use crate::map_testing::{assert_alike_in_slabs, assert_guarded, guarded_from, isas, random, split_runs};
 use crate::{Activation, Isa, Layer};
 
 /// A layer with its input, and what its sums should be.
@@ -133,6 +133,7 @@ pub(super) fn assert_right(case: &Case, conv: &impl Layer, around: Around, how: 
     let residual = around.residual.then(|| guarded_from(output, &case.added));
     let y = split_runs(conv, &x, residual.as_deref());
     assert_guarded(&y, output, conv.kernel());
+    assert_alike_in_slabs(conv, &x, residual.as_deref(), &y);
     let terms = g.weights().unwrap() / g.out_channels;
     for (i, (sum, size)) in case.sums[usize::from(around.bytes)].iter().enumerate() {
         let bias = if around.biased { f64::from(case.bias[i / output.pixels()]) } else { 0.0 };
@@ -369,4 +370,29 @@ fn wrong_maps_values_and_scales_are_refused() {
     let order = KernelError::IndexOrder { previous: 3, index: 3 };
     assert_eq!(prepare(input, output, Some(&[3, 3]), &two, None), order);
     assert_eq!(prepare(input, output, Some(&[0, 6]), &two, None), KernelError::IndexOutside { index: 6, len: 6 });
+}
+
+#[test]
+fn the_map_is_read_in_slabs_where_tiles_stay_busy() {
+    for isa in isas() {
+        for (size, group) in [([14, 14], 1), ([28, 28], 2), ([56, 24], 1), ([36, 40], 4)] {
+            let g = ConvGeometry::new(19, size, 12, [1, 1]);
+            let case = Case::new(&g, 0.4);
+            let [input, output] = [19, 12].map(|channels| Map::aligned(channels, size[0], size[1]));
+            for (choice, bytes) in ConvChoice::candidates(isa, &g, input, case.positions.len(), group)
+                .into_iter()
+                .flat_map(|choice| [(choice, false), (choice, true)])
+            {
+                let values = if bytes { Values::I8(case.bytes.clone()) } else { Values::F32(case.values.clone()) };
+                let scales = bytes.then_some(&case.scales[..]);
+                let weights =
+                    ConvWeights { positions: Some(&case.positions), values: &values, scales, bias: Some(&case.bias) };
+                let conv = Conv::prepare(isa, &g, input, output, weights, Activation::Relu, choice).unwrap();
+                let x = guarded_from(input, &case.x);
+                let y = split_runs(&conv, &x, None);
+                let times = assert_alike_in_slabs(&conv, &x, None, &y);
+                assert!(times > 0 || isa == Isa::Scalar || choice.vectors * group < 8, "{} {choice:?}", conv.kernel());
+            }
+        }
+    }
 }

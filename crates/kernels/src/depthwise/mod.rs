@@ -4,6 +4,7 @@
 //! How it computes is said in [`crate::window`]; here the weights are put in its order.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::conv::ConvGeometry;
 use crate::window::{self, Parameters, WEIGHTED, Window};
@@ -68,6 +69,15 @@ impl Layer for DepthwiseConv {
 
     fn scratch_len(&self) -> usize {
         self.window.scratch_len()
+    }
+
+    fn halo(&self) -> usize {
+        self.window.halo()
+    }
+
+    fn in_slabs(&self, input: Map, output: Map) -> Option<Arc<dyn Layer>> {
+        let window = Window::plan(self.window.isa, &self.geometry, input, output, self.window.padding).ok()?;
+        Some(Arc::new(Self { window, ..self.clone() }))
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {

@@ -1,7 +1,7 @@
 //! One body over all geometries and instruction sets; the reference is a plain loop in f64.
 
 use super::*;
-use crate::map_testing::{assert_guarded, guarded, isas, random, split_runs};
+use crate::map_testing::{assert_alike_in_slabs, assert_guarded, guarded, isas, random, split_runs};
 
 fn geometry(channels: usize, size: [usize; 2], kernel: [usize; 2], stride: usize, pads: [usize; 4]) -> ConvGeometry {
     ConvGeometry { stride: [stride; 2], pads, groups: channels, ..ConvGeometry::new(channels, size, channels, kernel) }
@@ -24,7 +24,14 @@ fn reference(g: &ConvGeometry, weights: &[f32], x: &[f32], plane: usize, pixel: 
 }
 
 fn check(isa: Isa, g: &ConvGeometry, gaps: [usize; 2], with_residual: bool, activation: Activation) {
-    let map = |channels, height, width, gap| Map { channels, height, width, stride: height * width + gap };
+    let map = |channels, height, width, gap| Map {
+        channels,
+        height,
+        width,
+        stride: height * width + gap,
+        slabs: 1,
+        edges: 0,
+    };
     let input = map(g.in_channels, g.in_height, g.in_width, gaps[0]);
     let output = map(g.in_channels, g.out_height(), g.out_width(), gaps[1]);
     let taps = g.kernel[0] * g.kernel[1];
@@ -34,6 +41,7 @@ fn check(isa: Isa, g: &ConvGeometry, gaps: [usize; 2], with_residual: bool, acti
     let residual = with_residual.then(|| guarded(output, 4));
     let y = split_runs(&layer, &x, residual.as_deref());
     assert_guarded(&y, output, layer.kernel());
+    assert!(assert_alike_in_slabs(&layer, &x, residual.as_deref(), &y) > 0);
     for channel in 0..g.in_channels {
         for pixel in 0..output.pixels() {
             let at = [pixel / output.width, pixel % output.width];

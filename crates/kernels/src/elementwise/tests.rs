@@ -8,7 +8,7 @@ const SIZES: [[usize; 3]; 9] =
     [[1, 1, 1], [40, 1, 1], [3, 1, 5], [1, 7, 7], [64, 7, 7], [5, 8, 16], [2, 13, 31], [3, 70, 65], [900, 2, 3]];
 
 fn with_gap([channels, height, width]: [usize; 3], gap: usize) -> Map {
-    Map { channels, height, width, stride: height * width + gap }
+    Map { channels, height, width, stride: height * width + gap, slabs: 1, edges: 0 }
 }
 
 fn pixels(y: &[f32], map: Map) -> impl Iterator<Item = f32> + '_ {

@@ -274,6 +274,15 @@ impl Rows {
         self.nnz
     }
 
+    /// The same rows for planes that lie `to` elements apart instead of `from`, both multiples of the unit; all offsets are multiples of
+    /// `from`. `None` when one no longer fits.
+    pub(crate) fn moved(&self, from: usize, to: usize) -> Option<Self> {
+        let offsets = self.offsets.iter().map(|offset| u16::try_from(usize::from(*offset) * to / from).ok());
+        let bases = self.bases.iter().map(|base| u32::try_from(*base as usize * to / from).ok());
+        let (offsets, bases) = (offsets.collect::<Option<_>>()?, bases.collect::<Option<_>>()?);
+        Some(Self { offsets, bases, reach: self.reach / from * to, ..self.clone() })
+    }
+
     /// Largest offset in elements; the input must reach `reach` + the pixels of the widest tile.
     pub(crate) fn reach(&self) -> usize {
         self.reach

@@ -5,6 +5,7 @@ mod global;
 pub use global::GlobalAverage;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::conv::ConvGeometry;
 use crate::window::{self, LARGEST, Parameters, SUM, Window};
@@ -100,6 +101,15 @@ impl Layer for Pool {
 
     fn scratch_len(&self) -> usize {
         self.window.scratch_len()
+    }
+
+    fn halo(&self) -> usize {
+        self.window.halo()
+    }
+
+    fn in_slabs(&self, input: Map, output: Map) -> Option<Arc<dyn Layer>> {
+        let window = Window::plan(self.window.isa, &self.geometry, input, output, self.window.padding).ok()?;
+        Some(Arc::new(Self { window, ..self.clone() }))
     }
 
     unsafe fn run_units(&self, units: Range<usize>, call: &Call<'_>, scratch: &mut [f32]) {

@@ -1,7 +1,7 @@
 //! One body over kinds, geometries and instruction sets; the references are plain loops.
 
 use super::*;
-use crate::map_testing::{assert_guarded, guarded, isas, split_runs};
+use crate::map_testing::{assert_alike_in_slabs, assert_guarded, guarded, isas, split_runs};
 
 const EXCLUDED: PoolKind = PoolKind::Average { counted_pads: [0; 4] };
 
@@ -10,7 +10,14 @@ fn geometry(channels: usize, size: [usize; 2], kernel: [usize; 2], stride: usize
 }
 
 fn map(g: &ConvGeometry, gap: usize) -> (Map, Map) {
-    let map = |height, width| Map { channels: g.in_channels, height, width, stride: height * width + gap };
+    let map = |height, width| Map {
+        channels: g.in_channels,
+        height,
+        width,
+        stride: height * width + gap,
+        slabs: 1,
+        edges: 0,
+    };
     (map(g.in_height, g.in_width), map(g.out_height(), g.out_width()))
 }
 
@@ -42,6 +49,7 @@ fn check(isa: Isa, kind: PoolKind, g: &ConvGeometry, gap: usize) {
     let x = guarded(input, 5);
     let y = split_runs(&layer, &x, None);
     assert_guarded(&y, output, layer.kernel());
+    assert!(assert_alike_in_slabs(&layer, &x, None, &y) > 0);
     for channel in 0..g.in_channels {
         let plane = &x[channel * input.stride..][..input.pixels()];
         for pixel in 0..output.pixels() {
@@ -164,7 +172,7 @@ fn whole_planes_are_averaged_whatever_lies_behind_them() {
             [(1, 1, 1), (3, 1, 1), (5, 7, 7), (200, 7, 7), (33, 4, 4), (2, 13, 31), (1, 112, 112), (7, 1, 17)]
         {
             for gap in [0, 3, 15] {
-                let input = Map { channels, height, width, stride: height * width + gap };
+                let input = Map { channels, height, width, stride: height * width + gap, slabs: 1, edges: 0 };
                 for output in [Map::aligned(channels, 1, 1), Map { stride: 3, ..Map::tight(channels, 1, 1) }] {
                     let layer = GlobalAverage::prepare(isa, input, output).unwrap();
                     let x = guarded(input, 6);

@@ -23,8 +23,7 @@ impl Block {
 ///
 /// Largest first, each into the smallest gap it fits into between the blocks that are in use with it, else behind them.
 pub(super) fn place(blocks: &[Block]) -> (Vec<usize>, usize) {
-    let mut order: Vec<usize> = (0..blocks.len()).collect();
-    order.sort_by_key(|block| (std::cmp::Reverse(blocks[*block].len), *blocks[*block].live.start()));
+    let order = largest_first(blocks);
     let mut starts = vec![0; blocks.len()];
     let mut arena = 0;
     for (done, &block) in order.iter().enumerate() {
@@ -47,6 +46,36 @@ pub(super) fn place(blocks: &[Block]) -> (Vec<usize>, usize) {
         arena = arena.max(starts[block] + len);
     }
     (starts, arena)
+}
+
+/// As [`place`], for blocks of which one worker writes the first half and another the second: all that share memory have the same
+/// middle, so that a worker finds there what it wrote itself. What another has written takes as long to overwrite as to read.
+///
+/// Largest first, each into the smallest place that is free while it is in use.
+pub(super) fn place_halves(blocks: &[Block]) -> (Vec<usize>, usize) {
+    let lines = |block: usize| blocks[block].len.div_ceil(LINE);
+    let mut rooms: Vec<(usize, Vec<usize>)> = Vec::new();
+    for block in largest_first(blocks) {
+        let free = |room: &&mut (usize, Vec<usize>)| room.1.iter().all(|other| !blocks[*other].meets(&blocks[block]));
+        match rooms.iter_mut().filter(free).min_by_key(|(len, _)| *len) {
+            Some((_, within)) => within.push(block),
+            None => rooms.push((lines(block), vec![block])),
+        }
+    }
+    let (mut starts, mut arena) = (vec![0; blocks.len()], 0);
+    for (len, within) in rooms {
+        for block in within {
+            starts[block] = (arena + len / 2 - lines(block) / 2) * LINE;
+        }
+        arena += len;
+    }
+    (starts, arena * LINE)
+}
+
+fn largest_first(blocks: &[Block]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..blocks.len()).collect();
+    order.sort_by_key(|block| (std::cmp::Reverse(blocks[*block].len), *blocks[*block].live.start()));
+    order
 }
 
 /// Asserts that blocks in use at the same stage are apart and within the arena.
@@ -95,6 +124,13 @@ mod tests {
         assert_eq!(starts[5], 160, "the gap of 32 rather than that of 48");
     }
 
+    #[test]
+    fn halves_have_the_middle_of_what_was_there_before() {
+        let chain = [block(64, 0..=1), block(160, 1..=2), block(32, 2..=3), block(96, 3..=4)];
+        let (starts, arena) = place_halves(&chain);
+        assert_eq!((starts, arena), (vec![160, 0, 176, 32], 224));
+    }
+
     proptest! {
         #[test]
         fn blocks_in_use_together_never_overlap(
@@ -104,6 +140,9 @@ mod tests {
             let (starts, arena) = place(&blocks);
             assert_apart(&blocks, &starts, arena);
             let all: usize = blocks.iter().map(|block| block.len.next_multiple_of(LINE)).sum();
+            prop_assert!(arena <= all);
+            let (starts, arena) = place_halves(&blocks);
+            assert_apart(&blocks, &starts, arena);
             prop_assert!(arena <= all);
         }
     }

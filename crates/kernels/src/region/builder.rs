@@ -56,8 +56,8 @@ impl RegionBuilder {
         if map.channels == 0 || map.pixels() == 0 {
             return Err(KernelError::Zero { what: "size of an input" });
         }
-        if map.stride < map.pixels() {
-            return Err(KernelError::Value { what: "a map with overlapping planes" });
+        if map.slabs != 1 || map.edges != 0 || map.stride < map.pixels() {
+            return Err(KernelError::Value { what: "a map in slabs, or with overlapping planes," });
         }
         self.inputs.push(self.values.len());
         Ok(self.value(map))
@@ -83,6 +83,7 @@ impl RegionBuilder {
         for (what, value, expected) in reads.into_iter().flatten() {
             let found = self.map(value)?;
             if !lie_alike(&expected, &found) {
+                let (expected, found) = (Box::new(expected), Box::new(found));
                 return Err(KernelError::MapsDiffer { step: name, what, expected, found });
             }
         }
@@ -103,6 +104,7 @@ impl RegionBuilder {
             let found = self.map(*part)?;
             let expected = Map { channels: found.channels, ..all };
             if found != expected {
+                let (expected, found) = (Box::new(expected), Box::new(found));
                 return Err(KernelError::MapsDiffer { step: name.into(), what: "part", expected, found });
             }
             let why = match self.values[part.0].part_of {

@@ -90,7 +90,7 @@ impl Plan {
         let slots: Vec<Slot> = (0..values.len()).map(slot).collect();
 
         let blocks = blocks(&slots, &steps, &stages, &inputs, &outputs);
-        let (starts, arena) = arena::place(&blocks);
+        let (starts, arena) = if threads == 1 { arena::place(&blocks) } else { arena::place_halves(&blocks) };
         arena::assert_apart(&blocks, &starts, arena);
         let outside = |storage| outside(storage, blocks[storage].len, &slots, &inputs, &outputs);
         let storages =

@@ -290,7 +290,8 @@ fn what_does_not_fit_is_an_error() {
     assert!(matches!(builder.input(Map { width: 0, ..tight }), Err(KernelError::Zero { .. })));
     let x = builder.input(tight).expect("valid");
     let error = builder.push(Arc::new(Mix::new(wide, wide)), x, None, "conv").expect_err("other stride");
-    let expected = KernelError::MapsDiffer { step: "conv".into(), what: "input", expected: wide, found: tight };
+    let expected =
+        KernelError::MapsDiffer { step: "conv".into(), what: "input", expected: wide.into(), found: tight.into() };
     assert_eq!(error, expected);
     let layer = Arc::new(Mix::new(Map::tight(18, 1, 1), wide));
     let error = builder.push(layer.clone(), x, Some(x), "add").expect_err("other stride");

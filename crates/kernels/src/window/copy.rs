@@ -5,15 +5,24 @@ macro_rules! window_copy {
     ($(#[$features:meta])?) => {
         use crate::window::Window;
 
-        /// Copies what the output rows `first..first + rows` read of `count` planes to `to`; padding is left as it is.
+        /// Copies what the output rows `first..first + rows`, of slab `own`, read of some planes to `to`; padding is left as it is.
         ///
         /// # Safety
-        /// The CPU has the features; at `plane` lie `count` planes of the window's input map, at `to` as many times
-        /// `copy_len` elements, `rows` is 1 to `band` and the output rows exist.
+        /// The CPU has the features; at `x` lies the window's input map, at `to` are `copy_len` elements per channel, `rows` is 1 to
+        /// `band` and the output rows and channels exist.
         $(#[$features])?
-        unsafe fn copy_band(window: &Window, plane: *const f32, to: *mut f32, count: usize, first: usize, rows: usize) {
+        unsafe fn copy_band(
+            window: &Window,
+            x: *const f32,
+            to: *mut f32,
+            channels: std::ops::Range<usize>,
+            own: usize,
+            first: usize,
+            rows: usize,
+        ) {
             let [down, right] = window.stride;
-            let (width, pitch) = (window.input.width, window.pitch);
+            let (height, width, pitch) = (window.input.slab_height(), window.input.width, window.pitch);
+            let edges = if window.input.slabs == window.output.slabs { window.input.edges } else { 0 };
             for row_phase in 0..down {
                 // Row `row` of this phase is the padded row `start + row * down`.
                 let start = first * down + row_phase;
@@ -21,19 +30,34 @@ macro_rules! window_copy {
                 let from = window.top.saturating_sub(start).div_ceil(down).min(all);
                 let until = (window.top + window.input.height).saturating_sub(start).div_ceil(down).clamp(from, all);
                 let phase = window.origin + row_phase * right * window.phase_len;
-                for channel in 0..count {
-                    // SAFETY: `channel` is one of the `count` planes.
-                    let plane = unsafe { plane.add(channel * window.input.stride) };
-                    // SAFETY: as many copies as planes, of every phase.
-                    let to = unsafe { to.add(channel * window.copy_len + phase) };
-                    if from == until {
-                        continue;
+                let mut row = from;
+                while row < until {
+                    let input_row = start + row * down - window.top;
+                    let slab = if window.input.slabs == 1 { 0 } else { input_row / height };
+                    let within = input_row - slab * height;
+                    // rows of the slab beside are gathered, if so many
+                    let (top, bottom) = (slab > own && within < edges, slab < own && within >= height - edges);
+                    let (end, at, step) = match top || bottom {
+                        true => {
+                            let skipped = if top { within } else { within - (height - edges) };
+                            let at = window.input.edge(bottom, channels.start) + skipped * width;
+                            (if top { edges } else { height }, at, edges * width)
+                        }
+                        false => {
+                            let end = if slab < own { height - edges } else { height };
+                            (end, channels.start * window.input.stride + within * width, window.input.stride)
+                        }
+                    };
+                    let rows = (end - within).div_ceil(down).min(until - row);
+                    for channel in 0..channels.len() {
+                        // SAFETY: rows `from..until` lie inside the planes, and these within the slab or its edge; there are as many
+                        // copies as channels, of every phase.
+                        unsafe {
+                            let pixels = x.add(slab * window.input.slab_len() + at + channel * step);
+                            copy_phase(window, pixels, to.add(channel * window.copy_len + phase + row * pitch), rows);
+                        }
                     }
-                    // SAFETY: rows `from..until` lie inside the plane.
-                    unsafe {
-                        let pixels = plane.add((start + from * down - window.top) * width);
-                        copy_phase(window, pixels, to.add(from * pitch), until - from);
-                    }
+                    row += rows;
                 }
             }
         }

@@ -19,31 +19,32 @@ macro_rules! window_fold {
             let scratch = &mut crate::layer::from_line(scratch)[..window.together * window.copy_len];
             let (mut padded, taps) = (None, window.order.len());
             for unit in units {
-                let (channels, band_rows) = (window.unit_channels(unit), window.unit_rows(unit));
+                let (channels, (slab, band_rows)) = (window.unit_channels(unit), window.unit_rows(unit));
                 let (first, rows) = (band_rows.start, band_rows.len());
+                let above = slab * window.output.slab_height();
                 // nothing writes to the padding of a band but another band
-                if padded.replace(first) != Some(first) {
+                if padded.replace(above + first) != Some(above + first) {
                     scratch.fill(window.padding);
                 }
                 // SAFETY: the input has `stride` elements per channel, at least its pixels; there is room for `together` copies.
                 unsafe {
-                    let plane = call.x.as_ptr().add(channels.start * window.input.stride);
-                    copy_band(window, plane, scratch.as_mut_ptr(), channels.len(), first, rows);
+                    copy_band(window, call.x.as_ptr(), scratch.as_mut_ptr(), channels.clone(), slab, above + first, rows);
                 }
                 for (channel, copy) in channels.clone().zip(scratch.chunks_exact(window.copy_len)) {
-                    let start = channel * window.output.stride;
+                    let start = slab * window.output.slab_len() + channel * window.output.stride;
                     let (mut weights, mut bias) = (&[][..], 0.0);
                     if FOLD == WEIGHTED {
                         weights = &parameters.weights[channel * taps..][..taps];
                         bias = parameters.bias[channel];
                     }
-                    // SAFETY: output and residual have `stride` elements per channel, at least its pixels.
+                    // SAFETY: output and residual have `stride` elements per channel of a slab, at least its pixels; there is a
+                    // scale per pixel of the whole plane, if any.
                     let plane = unsafe {
                         Plane {
                             x: copy.as_ptr().add(window.origin),
                             y: call.y.as_mut_ptr().add(start),
                             residual: call.residual.map(|residual| residual.as_ptr().add(start)),
-                            scales: parameters.scales.as_ptr(),
+                            scales: parameters.scales.as_ptr().wrapping_add(above * window.output.width),
                             weights,
                             bias,
                             activation: parameters.activation,
@@ -55,7 +56,7 @@ macro_rules! window_fold {
             }
         }
 
-        /// Pointers to the first output pixel of one channel, except `x`: to element 0 of the first row of the copied band.
+        /// Pointers to the first output pixel of one channel of a slab, except `x`: to element 0 of the first row of the copied band.
         struct Plane<'a> {
             x: *const f32,
             y: *mut f32,
@@ -104,7 +105,7 @@ macro_rules! window_fold {
             let lanes = tail(width.min(LANES));
             // A short row is written as a whole vector: what it spills is written again by the next row, or means nothing behind the
             // plane. Only where another band or plane follows it stops at its end.
-            let last = first + window.band >= window.output.height;
+            let last = first + window.band >= window.output.slab_height();
             let end = if last { window.output.stride } else { (first + window.band) * width };
             let masked = width < LANES && (first + local + R - 1) * width + LANES > end;
             for start in (0..width).step_by(LANES) {

@@ -39,7 +39,7 @@ mod scalar {
     super::fold::window_fold!();
 }
 
-pub(crate) use plan::{Window, check_map};
+pub(crate) use plan::{Window, check_map, check_slabs};
 
 use std::ops::Range;
 

@@ -76,8 +76,11 @@ impl Window {
             }
         }
         let [out_height, out_width] = [geometry.out_height(), geometry.out_width()];
-        check_map("input", Map::tight(channels, geometry.in_height, geometry.in_width), input)?;
-        check_map("output", Map::tight(channels, out_height, out_width), output)?;
+        check_slabs("input", Map::tight(channels, geometry.in_height, geometry.in_width), input)?;
+        check_slabs("output", Map::tight(channels, out_height, out_width), Map { edges: 0, ..output })?;
+        if output.edges > 0 {
+            return Err(KernelError::Map { what: "output", expected: Map { edges: 0, ..output }, found: output });
+        }
 
         let ([kh, kw], stride, [dh, dw]) = (geometry.kernel, geometry.stride, geometry.dilation);
         let [top, left, ..] = geometry.pads;
@@ -106,10 +109,11 @@ impl Window {
             (copy_len <= i32::MAX as usize).then_some((phase_len, copy_len))
         };
         let fits = |band: usize| size(band).is_some_and(|(_, copy_len)| copy_len <= COPIED);
-        let most_rows = (1..=out_height).rev().find(|band| *band <= super::MOST_ROWS || fits(*band)).unwrap_or(1);
+        let height = output.slab_height();
+        let most_rows = (1..=height).rev().find(|band| *band <= super::MOST_ROWS || fits(*band)).unwrap_or(1);
         // threads share large planes from top to bottom, as convolutions do
-        let least = if out_height > super::MOST_ROWS && output.pixels() > WHOLE_PLANES { 2 } else { 1 };
-        let band = out_height.div_ceil(out_height.div_ceil(most_rows).max(least));
+        let shared = output.slabs == 1 && height > super::MOST_ROWS && output.pixels() > WHOLE_PLANES;
+        let band = height.div_ceil(height.div_ceil(most_rows).max(if shared { 2 } else { 1 }));
         let Some((phase_len, copy_len)) = size(band) else {
             return Err(KernelError::TooLarge { what: "the padded input" });
         };
@@ -154,17 +158,28 @@ impl Window {
 
     /// Bands times groups of channels.
     pub fn units(&self) -> usize {
-        self.output.height.div_ceil(self.band) * self.groups()
+        self.output.slabs * self.bands() * self.groups()
+    }
+
+    /// Of one slab of the output.
+    fn bands(&self) -> usize {
+        self.output.slab_height().div_ceil(self.band)
     }
 
     fn groups(&self) -> usize {
         self.output.channels.div_ceil(self.together)
     }
 
-    /// Output rows of a unit: bands follow each other from top to bottom.
-    pub fn unit_rows(&self, unit: usize) -> Range<usize> {
-        let first = unit / self.groups() * self.band;
-        first..self.output.height.min(first + self.band)
+    /// Slab of a unit, and its output rows there: slabs and bands follow each other from top to bottom.
+    pub fn unit_rows(&self, unit: usize) -> (usize, Range<usize>) {
+        let band = unit / self.groups();
+        let first = band % self.bands() * self.band;
+        (band / self.bands(), first..self.output.slab_height().min(first + self.band))
+    }
+
+    /// See [`crate::Layer::halo`].
+    pub fn halo(&self) -> usize {
+        self.top.max((self.span + 1).saturating_sub(self.top + self.stride[0]))
     }
 
     /// Channels of a unit.
@@ -175,7 +190,7 @@ impl Window {
 
     /// About as much as the unit takes, in rows of planes.
     pub fn unit_cost(&self, unit: usize) -> u64 {
-        (self.unit_rows(unit).len() * self.unit_channels(unit).len()) as u64
+        (self.unit_rows(unit).1.len() * self.unit_channels(unit).len()) as u64
     }
 
     /// Elements of scratch memory, including what aligning its start may skip.
@@ -184,11 +199,25 @@ impl Window {
     }
 }
 
-/// Checks that `found` has the sizes of `expected`, and planes that do not overlap.
+/// Checks that `found` has the sizes of `expected`, lies in one slab, and has planes that do not overlap.
 pub(crate) fn check_map(what: &'static str, expected: Map, found: Map) -> Result<(), KernelError> {
-    let same = Map { stride: expected.stride, ..found } == expected;
-    let len = found.channels.checked_mul(found.stride);
-    if same && found.stride >= expected.pixels() && len.is_some_and(|len| len <= isize::MAX as usize / 4) {
+    if found.slabs != 1 || found.edges != 0 {
+        return Err(KernelError::Map { what, expected, found });
+    }
+    check_slabs(what, expected, found)
+}
+
+/// As [`check_map`], for any number of slabs.
+pub(crate) fn check_slabs(what: &'static str, expected: Map, found: Map) -> Result<(), KernelError> {
+    let same = Map { stride: expected.stride, slabs: 1, edges: 0, ..found } == expected;
+    let rows = found.stride.checked_add(2 * found.edges.min(found.height) * found.width);
+    let len = rows.and_then(|rows| found.channels.checked_mul(rows)?.checked_mul(found.slabs));
+    let fits =
+        same && found.slabs > 0 && found.height.is_multiple_of(found.slabs) && found.edges <= found.slab_height();
+    if fits
+        && found.stride >= found.slab_height() * found.width
+        && len.is_some_and(|len| len <= isize::MAX as usize / 4)
+    {
         return Ok(());
     }
     Err(KernelError::Map { what, expected, found })

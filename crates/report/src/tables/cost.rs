@@ -49,26 +49,38 @@ pub fn bench(bench: &Bench) -> Table {
 
 /// Memory of every variant, one column per definition; memory of bench rows follows where engines differ.
 pub fn memory(record: &RunRecord) -> Table {
-    let heads: Vec<String> = Memory::DEFINITIONS.iter().map(|(title, _)| format!("#{title}")).collect();
-    let titles: Vec<&str> = ["Model", "Engine"].into_iter().chain(heads.iter().map(String::as_str)).collect();
-    let mut table = Table::new(&titles);
-    let mut add = |model: &str, engine: &str, memory: &Memory| {
-        let columns = memory.columns().map(|column| Cell::from(or_unknown(column, bytes)));
-        table.push([model.into(), engine.into()].into_iter().chain(columns));
-    };
+    let mut table = empty_memory();
     let rows: Vec<_> = record.benches.iter().flat_map(|bench| &bench.rows).collect();
     for variant in record.variants() {
         let measured = rows.iter().any(|row| row.model == variant.name && row.memory.is_some());
         if let Some(memory) = variant.memory.as_ref().filter(|_| !measured) {
-            add(&variant.name, "", memory);
+            table.push(memory_row(&variant.name, "", memory));
         }
     }
-    for row in rows {
+    table.rows.extend(record.benches.iter().flat_map(|bench| bench_memory(bench).rows));
+    table
+}
+
+/// Memory of the rows where it was measured.
+pub fn bench_memory(bench: &Bench) -> Table {
+    let mut table = empty_memory();
+    for row in &bench.rows {
         if let Some(memory) = &row.memory {
-            add(&row.model, &format!("{} {}", row.engine.name, row.engine.provider), memory);
+            table.push(memory_row(&row.model, &format!("{} {}", row.engine.name, row.engine.provider), memory));
         }
     }
     table
+}
+
+fn empty_memory() -> Table {
+    let heads: Vec<String> = Memory::DEFINITIONS.iter().map(|(title, _)| format!("#{title}")).collect();
+    let titles: Vec<&str> = ["Model", "Engine"].into_iter().chain(heads.iter().map(String::as_str)).collect();
+    Table::new(&titles)
+}
+
+fn memory_row(model: &str, engine: &str, memory: &Memory) -> Vec<Cell> {
+    let columns = memory.columns().map(|column| Cell::from(or_unknown(column, bytes)));
+    [model.into(), engine.into()].into_iter().chain(columns).collect()
 }
 
 /// What each column of the memory table means.

@@ -5,6 +5,7 @@ use sentei_kernels::region::{Region, RegionBuilder, ValueId};
 use super::choice::Unfit;
 use super::graph::Net;
 use super::layout::lay_out;
+use super::slabs;
 use super::tune::Tuner;
 use crate::engine::LayerKernel;
 
@@ -23,30 +24,35 @@ pub(crate) struct Built {
 /// # Errors
 /// [`Unfit`] when some layer has no kernel.
 pub(crate) fn build(net: Net, tuner: &mut Tuner<'_>, threads: usize) -> Result<Built, Unfit> {
-    let laid = lay_out(net);
+    let mut laid = lay_out(net);
+    let tuned = laid.net.layers.iter().map(|layer| tuner.tune(layer, laid.input(layer), laid.output(layer)));
+    let (mut layers, reasons): (Vec<_>, Vec<_>) = tuned
+        .map(|tuned| tuned.map(|tuned| (tuned.layer, tuned.reason)))
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .unzip();
+    slabs::cut(&mut laid, &mut layers, threads);
     let mut builder = RegionBuilder::new();
     let mut ids: Vec<Option<ValueId>> = vec![None; laid.maps.len()];
     for input in &laid.net.inputs {
         ids[*input] = Some(builder.input(laid.maps[*input])?);
     }
     let (mut ops, mut kernels) = (Vec::new(), Vec::new());
-    for layer in &laid.net.layers {
-        let (input, output) = (laid.input(layer), laid.output(layer));
-        let tuned = tuner.tune(layer, input, output)?;
+    for ((layer, prepared), reason) in laid.net.layers.iter().zip(layers).zip(reasons) {
         if let Some(weights) = layer.weights() {
             kernels.push(LayerKernel {
                 name: layer.name.clone(),
                 op: layer.op.clone(),
                 shape: weights.shape.clone(),
-                kernel: tuned.layer.kernel(),
-                reason: tuned.reason,
+                kernel: prepared.kernel(),
+                reason,
                 nnz: weights.nonzeros() as u64,
-                weight_bytes: tuned.layer.weight_bytes() as u64,
+                weight_bytes: prepared.weight_bytes() as u64,
             });
         }
         let made = "a net makes values before it reads them";
         let (x, residual) = (ids[layer.x].expect(made), layer.residual.map(|value| ids[value].expect(made)));
-        ids[layer.y] = Some(builder.push(tuned.layer, x, residual, layer.name.clone())?);
+        ids[layer.y] = Some(builder.push(prepared, x, residual, layer.name.clone())?);
         ops.push(layer.op.clone());
     }
     for output in &laid.net.outputs {

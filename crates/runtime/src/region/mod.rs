@@ -8,6 +8,7 @@ mod cut;
 mod fuse;
 mod graph;
 mod layout;
+mod slabs;
 mod tune;
 mod weights;
 
