@@ -18,6 +18,32 @@ pub(crate) fn splat(value: f32) -> Vector {
     _mm256_set1_ps(value)
 }
 
+/// Four numbers, in each half.
+pub(crate) type Four = __m256;
+
+/// # Safety
+/// Four bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn four_bytes(at: *const i8) -> Four {
+    // SAFETY: by this function's contract.
+    let bytes = _mm_cvtsi32_si128(unsafe { at.cast::<i32>().read_unaligned() });
+    let four = _mm_cvtepi32_ps(_mm_cvtepi8_epi32(bytes));
+    _mm256_set_m128(four, four)
+}
+
+/// Number `N` of the four in all lanes.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) fn splat_nth<const N: i32>(four: Four) -> Vector {
+    match N {
+        0 => _mm256_permute_ps::<0x00>(four),
+        1 => _mm256_permute_ps::<0x55>(four),
+        2 => _mm256_permute_ps::<0xaa>(four),
+        _ => _mm256_permute_ps::<0xff>(four),
+    }
+}
+
 /// # Safety
 /// Eight elements are readable at `at`.
 #[inline]

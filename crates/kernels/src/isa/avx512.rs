@@ -18,6 +18,31 @@ pub(crate) fn splat(value: f32) -> Vector {
     _mm512_set1_ps(value)
 }
 
+/// Four numbers, in each quarter.
+pub(crate) type Four = __m512;
+
+/// # Safety
+/// Four bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn four_bytes(at: *const i8) -> Four {
+    // SAFETY: by this function's contract.
+    let bytes = _mm_cvtsi32_si128(unsafe { at.cast::<i32>().read_unaligned() });
+    _mm512_broadcast_f32x4(_mm_cvtepi32_ps(_mm_cvtepi8_epi32(bytes)))
+}
+
+/// Number `N` of the four in all lanes.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) fn splat_nth<const N: i32>(four: Four) -> Vector {
+    match N {
+        0 => _mm512_permute_ps::<0x00>(four),
+        1 => _mm512_permute_ps::<0x55>(four),
+        2 => _mm512_permute_ps::<0xaa>(four),
+        _ => _mm512_permute_ps::<0xff>(four),
+    }
+}
+
 /// # Safety
 /// Sixteen elements are readable at `at`.
 #[inline]

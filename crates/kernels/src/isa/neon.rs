@@ -18,6 +18,26 @@ pub(crate) fn splat(value: f32) -> Vector {
     vdupq_n_f32(value)
 }
 
+/// Four numbers.
+pub(crate) type Four = float32x4_t;
+
+/// # Safety
+/// Four bytes are readable at `at`.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) unsafe fn four_bytes(at: *const i8) -> Four {
+    // SAFETY: by this function's contract.
+    let bytes = vcreate_s8(u64::from(unsafe { at.cast::<u32>().read_unaligned() }));
+    vcvtq_f32_s32(vmovl_s16(vget_low_s16(vmovl_s8(bytes))))
+}
+
+/// Number `N` of the four in all lanes.
+#[inline]
+#[target_feature(enable = "neon")]
+pub(crate) fn splat_nth<const N: i32>(four: Four) -> Vector {
+    vdupq_laneq_f32::<N>(four)
+}
+
 /// # Safety
 /// Four elements are readable at `at`.
 #[inline]

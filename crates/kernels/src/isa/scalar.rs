@@ -13,6 +13,23 @@ pub(crate) fn splat(value: f32) -> Vector {
     [value; LANES]
 }
 
+/// Four numbers.
+pub(crate) type Four = [f32; 4];
+
+/// # Safety
+/// Four bytes are readable at `at`.
+#[inline(always)]
+pub(crate) unsafe fn four_bytes(at: *const i8) -> Four {
+    // SAFETY: by this function's contract.
+    unsafe { at.cast::<[i8; 4]>().read() }.map(f32::from)
+}
+
+/// Number `N` of the four in all lanes.
+#[inline(always)]
+pub(crate) fn splat_nth<const N: i32>(four: Four) -> Vector {
+    splat(four[N as usize])
+}
+
 /// # Safety
 /// Eight elements are readable at `at`.
 #[inline(always)]

@@ -143,6 +143,30 @@ macro_rules! planes_tiles {
                         sums[g] = [splat(unsafe { pass.bias.add(output + g).read() }); V];
                     }
                 }
+                let mut entries = turn.entries as usize;
+                // four bytes become numbers at once: one by one, bytes would be slower than numbers
+                if BYTES && G == 1 && V > $crate::planes::tiles::FEW_SUMS {
+                    for _ in 0..entries / 4 {
+                        // SAFETY: four entries follow; each offset leads to `V` readable vectors.
+                        unsafe {
+                            let offsets = offset.cast::<[u16; 4]>().read();
+                            let four = four_bytes(byte.cast());
+                            let mut entry = |weight: Vector, offset: u16| {
+                                let x = pass.x.wrapping_byte_add((offset as usize) << (pass.unit & 31));
+                                let x = $crate::planes::tiles::in_one_register(x);
+                                for v in 0..V {
+                                    sums[0][v] = fma(weight, load(x.add(v * LANES)), sums[0][v]);
+                                }
+                            };
+                            entry(splat_nth::<0>(four), offsets[0]);
+                            entry(splat_nth::<1>(four), offsets[1]);
+                            entry(splat_nth::<2>(four), offsets[2]);
+                            entry(splat_nth::<3>(four), offsets[3]);
+                            (offset, byte) = (offset.add(4), byte.add(4));
+                        }
+                    }
+                    entries %= 4;
+                }
                 // SAFETY: one offset and `G` values per entry; the offset leads to `V` readable vectors.
                 let mut entry = |sums: &mut [[Vector; V]; G]| unsafe {
                     // the mask says that the shift is in range, which would be checked in every entry otherwise
@@ -186,7 +210,6 @@ macro_rules! planes_tiles {
                         value = value.add(G);
                     }
                 };
-                let entries = turn.entries as usize;
                 // a few sums would wait for each other: every second entry has sums of its own
                 if G * V <= $crate::planes::tiles::FEW_SUMS {
                     let mut others = [[splat(0.0); V]; G];

@@ -36,6 +36,9 @@ impl Debug for Numbers {
     }
 }
 
+/// Outputs of fewer non-zeros than this keep numbers: the scale of bytes takes as long as one non-zero, for every pixel.
+const BYTES_PAY: usize = 8;
+
 /// Weights that exist, in row-major order of the layer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decoded {
@@ -91,8 +94,9 @@ impl Weights {
     pub(crate) fn sparse(&self) -> Decoded {
         let len = self.nonzeros();
         let (mut positions, mut values) = (Vec::with_capacity(len), Vec::with_capacity(len));
+        let pays = len >= BYTES_PAY * self.shape[0];
         match &self.numbers {
-            Numbers::Packed(chunks) if !self.transposed && chunks.iter().all(is_scaled_bytes) => {
+            Numbers::Packed(chunks) if !self.transposed && pays && chunks.iter().all(is_scaled_bytes) => {
                 return bytes(chunks, len);
             }
             Numbers::Packed(chunks) => concat(chunks).for_each(|(at, value)| {
@@ -143,7 +147,8 @@ impl Weights {
         if self.transposed || !chunks.iter().all(is_scaled_bytes) {
             return None;
         }
-        let Decoded { positions: Some(positions), values: Values::I8(values), scales: Some(scales) } = self.sparse()
+        let Decoded { positions: Some(positions), values: Values::I8(values), scales: Some(scales) } =
+            bytes(chunks, self.nonzeros())
         else {
             return None;
         };
@@ -227,12 +232,25 @@ mod tests {
     }
 
     #[test]
-    fn bytes_stay_bytes_beside_their_scales() {
-        let weights = packed(packed::Values::I8(vec![2, 4, 1, -1]), Some(vec![0.5, 4.0]));
-        let Decoded { values, scales, .. } = weights.sparse();
-        assert_eq!((values, scales), (Values::I8(vec![2, 4, 1, -1]), Some(vec![0.5, 4.0])));
-        assert_eq!(weights.full(), [1.0, 0.0, 2.0, 0.0, 4.0, -4.0]);
-        assert_eq!(weights.full_bytes(), Some((vec![2, 0, 4, 0, 1, -1], vec![0.5, 4.0])));
+    fn bytes_stay_bytes_beside_their_scales_where_outputs_have_enough() {
+        let weights = |per_output: u32, columns: usize| {
+            let positions: Vec<u32> =
+                (0..2).flat_map(|row| (0..per_output).map(move |at| row * columns as u32 + at)).collect();
+            let values = packed::Values::I8(
+                (1..).map(|value| value - 4).filter(|value| *value != 0).take(positions.len()).collect(),
+            );
+            let chunk =
+                Packed::encode(&[2, columns], Encoding::Mask, &positions, values, Some(vec![0.5, 4.0])).unwrap();
+            Weights::packed(vec![2, columns], Arc::new(vec![chunk]), None)
+        };
+        let Decoded { values, scales, .. } = weights(8, 9).sparse();
+        let expected = vec![-3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
+        assert_eq!((values, scales), (Values::I8(expected), Some(vec![0.5, 4.0])));
+        let few = weights(2, 3);
+        let Decoded { values, scales, .. } = few.sparse();
+        assert_eq!((values, scales), (Values::F32(vec![-1.5, -1.0, -4.0, 4.0]), None));
+        assert_eq!(few.full(), [-1.5, -1.0, 0.0, -4.0, 4.0, 0.0]);
+        assert_eq!(few.full_bytes(), Some((vec![-3, -2, 0, -1, 1, 0], vec![0.5, 4.0])));
         assert_eq!(Weights::dense(vec![2, 3], MATRIX.to_vec(), None).full_bytes(), None);
     }
 }
