@@ -38,7 +38,7 @@ pub trait Layer: Debug + Send + Sync {
         false
     }
 
-    /// Rows that a slab of the output needs, at most, of the slab above or below that of the input.
+    /// Rows that a slab of the output needs, at most, of the slab above or below that of the input, if the layer runs in slabs.
     fn halo(&self) -> usize {
         0
     }

@@ -46,7 +46,7 @@ impl Map {
         Self { channels, height, width, stride: aligned(height * width), slabs: 1, edges: 0 }
     }
 
-    /// The same map in `slabs` slabs with so many gathered rows, whose planes start on cache lines; `None` when slabs would differ in
+    /// The same map in `slabs` slabs with so many gathered rows, whose planes start on cache lines unless they are single pixels; `None` when slabs would differ in
     /// number of rows, or have fewer than those.
     pub fn in_slabs(self, slabs: usize, edges: usize) -> Option<Self> {
         let fits = slabs > 0 && self.height.is_multiple_of(slabs) && edges <= self.height / slabs;
@@ -88,9 +88,14 @@ impl Map {
         self.len() == 0
     }
 
+    /// Whether all planes lie one after another, and nothing else.
+    pub fn is_whole(&self) -> bool {
+        self.slabs == 1 && self.edges == 0
+    }
+
     /// Whether the planes have no gaps.
     pub fn is_tight(&self) -> bool {
-        self.slabs == 1 && self.stride == self.pixels()
+        self.is_whole() && self.stride == self.pixels()
     }
 }
 

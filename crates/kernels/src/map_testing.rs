@@ -79,7 +79,8 @@ fn places(map: Map) -> Vec<Vec<usize>> {
     pixels.map(place).collect()
 }
 
-/// Asserts that `layer` in slabs gives the bits of `y`, what it gave in one slab, wherever it says it can; returns how often.
+/// Asserts that `layer` in slabs gives the bits of `y`, what it gave in one slab, wherever it says it can; returns between how many
+/// pairs of maps of several slabs.
 pub(crate) fn assert_alike_in_slabs(layer: &dyn Layer, x: &[f32], residual: Option<&[f32]>, y: &[f32]) -> usize {
     let (input, output) = (layer.input(), layer.output());
     let (x, y) = (tight_of(input, x), tight_of(output, y));
@@ -94,7 +95,7 @@ pub(crate) fn assert_alike_in_slabs(layer: &dyn Layer, x: &[f32], residual: Opti
         let found = split_runs(&*layer, &guarded_from(input, &x), residual.as_deref());
         let bits = |y: &[f32]| y.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         assert_eq!(bits(&tight_of(output, &found)), bits(&y), "{}: {input:?} to {output:?}", layer.kernel());
-        times += 1;
+        times += usize::from(input.slabs > 1 && output.slabs > 1);
     }
     times
 }

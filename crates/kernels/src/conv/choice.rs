@@ -10,7 +10,7 @@ use crate::{Isa, LINE, Map};
 pub struct ConvChoice {
     /// Outputs that share every entry: 1, 2, 4 or 8. Positions that only some of them have are filled up with zeros.
     pub group: usize,
-    /// Vectors of pixels per tile, at most.
+    /// Vectors of pixels per tile, at most; more where pixels are so few that tiles would be idle otherwise.
     pub vectors: usize,
     /// Columns of one strip of the input's aligned copies; those beyond the width of the output are computed and dropped. 0 for
     /// one padded copy (per phase of the stride), in which taps start anywhere. Of no account where the map itself is read.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::ConvGeometry;
 use super::choice::{ChosenSource, ConvChoice};
-use super::places::{Piece, Places};
+use super::places::{Piece, Places, Widths};
 use crate::planes::padded::Padded;
 use crate::planes::spread::{self, Spread};
 use crate::planes::tiles::{FEW_SUMS, Pass};
@@ -122,7 +122,6 @@ impl Conv {
             Source::Spread(spread) => spread.pitch,
             Source::Padded(padded) => padded.pitch,
         };
-        let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
         let pixels = height * pitch;
         let starts: Vec<usize> = match source {
             Source::Map => starts_in_map(&kernels, choice, output),
@@ -153,7 +152,7 @@ impl Conv {
             let ends = strip + 1 == strips && piece + 1 == pieces;
             let room = if ends { output.stride - starts[piece] / pitch * width } else { 0 };
             let piece = Piece { rows, pitch, columns: pitch.min(width - start), width, start, room };
-            Places::new(kernels.lanes, most, piece)
+            Places::new(kernels.lanes, widths(&kernels, choice), piece)
         };
         let places = match source {
             Source::Map => places_in_map(&kernels, choice, output, &starts),
@@ -326,7 +325,8 @@ impl Conv {
 
     /// Elements of the widest tile of an output.
     fn tile_len(&self) -> usize {
-        self.choice.vectors.clamp(1, self.kernels.most_vectors(self.choice.group)) * self.kernels.lanes
+        let vectors = self.places.iter().flat_map(|places| &places.tiles).map(|tile| tile.vectors);
+        vectors.max().unwrap_or(1) * self.kernels.lanes
     }
 
     fn finished_len(&self) -> usize {
@@ -469,22 +469,31 @@ impl Layer for Conv {
     }
 }
 
+fn widths(kernels: &Kernels, choice: ConvChoice) -> Widths {
+    let most = kernels.most_vectors(choice.group);
+    Widths { wanted: choice.vectors.clamp(1, most), least: FEW_SUMS / choice.group + 1, most }
+}
+
 /// Where the pieces of a slab begin if the map itself is read, and the end of the last: whole tiles, and beginnings of lines.
 fn starts_in_map(kernels: &Kernels, choice: ConvChoice, output: Map) -> Vec<usize> {
+    let Widths { wanted, least, .. } = widths(kernels, choice);
     let rows = choice.piece_rows.clamp(1, output.slab_height());
-    let tile = choice.vectors.clamp(1, kernels.most_vectors(choice.group)) * kernels.lanes;
-    let (pixels, piece) = (output.slab_height() * output.width, (rows * output.width).next_multiple_of(tile));
-    let (lines, pieces) = (pixels.div_ceil(LINE), pixels.div_ceil(piece));
+    let (pixels, tile) = (output.slab_height() * output.width, wanted * kernels.lanes);
+    let lines = pixels.div_ceil(LINE);
+    let mut pieces = pixels.div_ceil((rows * output.width).next_multiple_of(tile));
+    while pieces > 1 && lines / pieces * LINE < least * kernels.lanes {
+        pieces -= 1;
+    }
     (0..=pieces).map(|piece| (piece * lines / pieces * LINE).min(pixels)).collect()
 }
 
 /// The tiles of these pieces.
 fn places_in_map(kernels: &Kernels, choice: ConvChoice, output: Map, starts: &[usize]) -> Vec<Places> {
-    let most = choice.vectors.clamp(1, kernels.most_vectors(choice.group));
     let place = |piece: &[usize]| {
         let (count, ends) = (piece[1] - piece[0], Some(&piece[1]) == starts.last());
         let room = if ends { output.stride - piece[0] } else { 0 };
-        Places::new(kernels.lanes, most, Piece { rows: 1, pitch: count, columns: count, width: count, start: 0, room })
+        let piece = Piece { rows: 1, pitch: count, columns: count, width: count, start: 0, room };
+        Places::new(kernels.lanes, widths(kernels, choice), piece)
     };
     starts.windows(2).map(place).collect()
 }

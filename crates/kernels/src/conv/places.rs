@@ -33,6 +33,17 @@ pub(super) struct Tile {
     places: Range<usize>,
 }
 
+/// How many vectors a tile has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Widths {
+    /// At most so many are wanted.
+    pub wanted: usize,
+    /// Fewer than this do not keep the multipliers busy, and are summed up in another order: tiles are wider than wanted instead.
+    pub least: usize,
+    /// More than this there are no registers for.
+    pub most: usize,
+}
+
 /// The tiles of a piece.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
@@ -41,11 +52,14 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Tiles of about the same width, at most `most` vectors of `lanes` pixels.
-    pub fn new(lanes: usize, most: usize, piece: Piece) -> Self {
+    /// Tiles of about the same width in vectors of `lanes` pixels.
+    pub fn new(lanes: usize, widths: Widths, piece: Piece) -> Self {
         let count = (piece.rows - 1) * piece.pitch + piece.columns;
         let vectors = count.div_ceil(lanes);
-        let parts = vectors.div_ceil(most);
+        let mut parts = vectors.div_ceil(widths.wanted);
+        while parts > 1 && vectors / parts < widths.least && vectors.div_ceil(parts - 1) <= widths.most {
+            parts -= 1;
+        }
         let mut places = Self { tiles: Vec::with_capacity(parts), all: Vec::new() };
         let mut done = 0;
         for part in 0..parts {
@@ -113,14 +127,16 @@ mod tests {
                 (57, 56, 56, 3),
                 (49, 49, 49, 1),
             ] {
-                for (most, start) in [(1, 0), (3, width - columns), (14, width - columns)] {
+                for (wanted, least, start) in [(1, 1, 0), (3, 1, width - columns), (14, 1, width - columns), (3, 5, 0)]
+                {
+                    let widths = Widths { wanted, least, most: 8.max(wanted) };
                     let piece = Piece { rows, pitch, columns, width, start, room: 0 };
-                    let places = Places::new(lanes, most, piece);
+                    let places = Places::new(lanes, widths, piece);
                     let mut seen = vec![usize::MAX; start + rows * width];
                     let mut next = 0;
                     for tile in &places.tiles {
                         assert_eq!(tile.first, next);
-                        assert!((1..=most).contains(&tile.vectors));
+                        assert!((1..=if least == 1 { wanted } else { widths.most }).contains(&tile.vectors));
                         next += tile.vectors * lanes;
                         let mut see = |element: usize, pixel: usize| {
                             assert_eq!(seen[element], usize::MAX, "element {element} twice");
@@ -140,7 +156,7 @@ mod tests {
                     for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
                         expected[start + row * width + column] = row * pitch + column;
                     }
-                    assert_eq!(seen, expected, "lanes {lanes} most {most} {piece:?}");
+                    assert_eq!(seen, expected, "lanes {lanes} {widths:?} {piece:?}");
                 }
             }
         }
@@ -149,12 +165,27 @@ mod tests {
     #[test]
     fn pixels_that_follow_each_other_need_no_places() {
         let piece = Piece { rows: 4, pitch: 32, columns: 32, width: 32, start: 0, room: 0 };
-        assert!(Places::new(16, 3, piece).tiles.iter().all(|tile| tile.whole == Some(tile.first)));
+        let at_most = |wanted: usize| Widths { wanted, least: 1, most: 14 };
+        assert!(Places::new(16, at_most(3), piece).tiles.iter().all(|tile| tile.whole == Some(tile.first)));
         // the last of 49 pixels stand in a vector of their own, which may be written whole only where there is room
         let line = |room: usize| Piece { rows: 1, pitch: 49, columns: 49, width: 49, start: 0, room };
-        assert_eq!(Places::new(16, 4, line(64)).tiles[0].whole, Some(0));
-        let places = Places::new(16, 4, line(63));
+        assert_eq!(Places::new(16, at_most(4), line(64)).tiles[0].whole, Some(0));
+        let places = Places::new(16, at_most(4), line(63));
         assert_eq!(places.tiles[0].whole, None);
         assert_eq!(places.of(&places.tiles[0])[3], Place { element: 48, first: 48, count: 1 });
+    }
+
+    #[test]
+    fn tiles_are_wider_than_wanted_rather_than_idle() {
+        let vectors = |pixels: usize, wanted: usize, most: usize| {
+            let piece = Piece { rows: 1, pitch: pixels, columns: pixels, width: pixels, start: 0, room: 0 };
+            let places = Places::new(8, Widths { wanted, least: 7, most }, piece);
+            places.tiles.iter().map(|tile| tile.vectors).collect::<Vec<_>>()
+        };
+        assert_eq!(vectors(14 * 14, 10, 14), [9, 8, 8]);
+        // half of that map: 7 and 6 would be
+        assert_eq!(vectors(7 * 14, 10, 14), [13]);
+        // no registers for 13, and no pixels for 7
+        assert_eq!((vectors(7 * 14, 10, 12), vectors(40, 10, 14)), (vec![7, 6], vec![5]));
     }
 }

@@ -373,16 +373,14 @@ fn wrong_maps_values_and_scales_are_refused() {
 }
 
 #[test]
-fn the_map_is_read_in_slabs_where_tiles_stay_busy() {
+fn the_map_is_read_in_slabs_whatever_the_tiles() {
     for isa in isas() {
-        for (size, group) in [([14, 14], 1), ([28, 28], 2), ([56, 24], 1), ([36, 40], 4)] {
-            let g = ConvGeometry::new(19, size, 12, [1, 1]);
-            let case = Case::new(&g, 0.4);
-            let [input, output] = [19, 12].map(|channels| Map::aligned(channels, size[0], size[1]));
-            for (choice, bytes) in ConvChoice::candidates(isa, &g, input, case.positions.len(), group)
-                .into_iter()
-                .flat_map(|choice| [(choice, false), (choice, true)])
-            {
+        for (size, group) in [([14, 14], 1), ([16, 16], 1), ([28, 28], 2), ([56, 24], 1), ([36, 40], 4)] {
+            let g = ConvGeometry::new(128, size, 12, [1, 1]);
+            let case = Case::new(&g, 0.2);
+            let [input, output] = [128, 12].map(|channels| Map::aligned(channels, size[0], size[1]));
+            let choices = ConvChoice::candidates(isa, &g, input, case.positions.len(), group);
+            for (choice, bytes) in choices.into_iter().flat_map(|choice| [(choice, false), (choice, true)]) {
                 let values = if bytes { Values::I8(case.bytes.clone()) } else { Values::F32(case.values.clone()) };
                 let scales = bytes.then_some(&case.scales[..]);
                 let weights =
@@ -391,7 +389,9 @@ fn the_map_is_read_in_slabs_where_tiles_stay_busy() {
                 let x = guarded_from(input, &case.x);
                 let y = split_runs(&conv, &x, None);
                 let times = assert_alike_in_slabs(&conv, &x, None, &y);
-                assert!(times > 0 || isa == Isa::Scalar || choice.vectors * group < 8, "{} {choice:?}", conv.kernel());
+                // portable tiles are all so narrow that each sum is cut in two
+                assert_eq!(times > 0, isa != Isa::Scalar, "{} {choice:?}", conv.kernel());
+                assert_eq!(conv.sums_in_file_order(), isa != Isa::Scalar && !bytes, "{} {choice:?}", conv.kernel());
             }
         }
     }

@@ -280,7 +280,18 @@ impl Rows {
         let offsets = self.offsets.iter().map(|offset| u16::try_from(usize::from(*offset) * to / from).ok());
         let bases = self.bases.iter().map(|base| u32::try_from(*base as usize * to / from).ok());
         let (offsets, bases) = (offsets.collect::<Option<_>>()?, bases.collect::<Option<_>>()?);
-        Some(Self { offsets, bases, reach: self.reach / from * to, ..self.clone() })
+        Some(Self {
+            segments: self.segments.clone(),
+            blocks: self.blocks,
+            bases,
+            turns: self.turns.clone(),
+            offsets,
+            values: self.values.clone(),
+            bias: self.bias.clone(),
+            scales: self.scales.clone(),
+            nnz: self.nnz,
+            reach: self.reach / from * to,
+        })
     }
 
     /// Largest offset in elements; the input must reach `reach` + the pixels of the widest tile.

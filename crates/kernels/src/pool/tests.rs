@@ -49,7 +49,9 @@ fn check(isa: Isa, kind: PoolKind, g: &ConvGeometry, gap: usize) {
     let x = guarded(input, 5);
     let y = split_runs(&layer, &x, None);
     assert_guarded(&y, output, layer.kernel());
-    assert!(assert_alike_in_slabs(&layer, &x, None, &y) > 0);
+    let times = assert_alike_in_slabs(&layer, &x, None, &y);
+    let cut = |height: usize| [2, 3].iter().any(|slabs| height.is_multiple_of(*slabs));
+    assert!(times > 0 || !cut(g.in_height) || !cut(output.height));
     for channel in 0..g.in_channels {
         let plane = &x[channel * input.stride..][..input.pixels()];
         for pixel in 0..output.pixels() {

@@ -56,7 +56,7 @@ impl RegionBuilder {
         if map.channels == 0 || map.pixels() == 0 {
             return Err(KernelError::Zero { what: "size of an input" });
         }
-        if map.slabs != 1 || map.edges != 0 || map.stride < map.pixels() {
+        if !map.is_whole() || map.stride < map.pixels() {
             return Err(KernelError::Value { what: "a map in slabs, or with overlapping planes," });
         }
         self.inputs.push(self.values.len());
@@ -95,8 +95,8 @@ impl RegionBuilder {
     /// The channels of all `parts` one after another, without copying: what computes a part writes it straight into its place.
     ///
     /// # Errors
-    /// [`KernelError::MapsDiffer`] when rows, columns or strides differ; [`KernelError::Concat`] when a part comes twice or is
-    /// already part of another concatenation; [`KernelError::Zero`] without parts.
+    /// [`KernelError::MapsDiffer`] when rows, columns or strides differ; [`KernelError::Concat`] when a part comes twice, lies in slabs or
+    /// is already part of another concatenation; [`KernelError::Zero`] without parts.
     pub fn concat(&mut self, parts: &[ValueId], name: &str) -> Result<ValueId, KernelError> {
         let Some(first) = parts.first() else { return Err(KernelError::Zero { what: "number of parts" }) };
         let mut all = Map { channels: 0, ..self.map(*first)? };
@@ -109,6 +109,7 @@ impl RegionBuilder {
             }
             let why = match self.values[part.0].part_of {
                 Some(_) => "it is part of another",
+                None if !found.is_whole() => "it lies in slabs",
                 None if parts[..index].contains(part) => "it comes twice",
                 None => {
                     all.channels += found.channels;
@@ -130,9 +131,11 @@ impl RegionBuilder {
     /// Makes `value` the next output of the region; [`Region::run`] gives it without gaps.
     ///
     /// # Errors
-    /// [`KernelError::Value`] when it is not of this region.
+    /// [`KernelError::Value`] when it is not of this region, or in slabs.
     pub fn output(&mut self, value: ValueId) -> Result<(), KernelError> {
-        self.map(value)?;
+        if !self.map(value)?.is_whole() {
+            return Err(KernelError::Value { what: "a map in slabs" });
+        }
         self.outputs.push(value.0);
         Ok(())
     }

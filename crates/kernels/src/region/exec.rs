@@ -1,8 +1,8 @@
 //! One worker's part of one run. All `unsafe` of regions is here.
 //!
 //! # Why sharing the arena is sound
-//! Memory: every value is a range of the arena or of one slice of the caller, in bounds as the plan laid it out (`arena::place`,
-//! asserted) and as `Region::run` checked the slices; all of it is initialised (`Lines` starts as zeros). All accesses go
+//! Memory: every value is a range of the arena or of one slice of the caller, in bounds as the plan laid it out
+//! (`arena::assert_apart`) and as `Region::run` checked the slices; all of it is initialised (`Lines` starts as zeros). All accesses go
 //! through pointers taken once per run from exclusive borrows that last for the run (inputs: from shared borrows, and the plan
 //! asserts that no step writes to them).
 //!

@@ -3,8 +3,8 @@
 //! A [`RegionBuilder`] collects layers and how they hang together; [`RegionBuilder::build`] decides once where every value lies, who
 //! computes which units and when workers wait for each other; [`Region::run`] does it for one image.
 //!
-//! Memory is reused as soon as nothing needs a value any more; a concatenation is where its parts are written; element-wise layers
-//! run in place. Inputs and outputs without gaps are used where the caller has them, if they are aligned for this CPU's vectors.
+//! Memory is reused as soon as nothing needs a value any more, by several workers so that each overwrites what it wrote itself; a
+//! concatenation is where its parts are written; element-wise layers run in place. Inputs and outputs without gaps are used where the caller has them, if they are aligned for this CPU's vectors.
 
 mod arena;
 mod builder;

@@ -298,6 +298,12 @@ fn what_does_not_fit_is_an_error() {
     assert!(matches!(error, KernelError::MapsDiffer { what: "residual", .. }));
     assert!(builder.push(layer, x, None, "flat").is_ok(), "a map without gaps is a vector as well");
     assert_eq!(builder.output(ValueId(9)), Err(KernelError::Value { what: "a value id" }));
+    let cut = Map::aligned(4, 8, 8).in_slabs(2, 1).expect("even");
+    assert!(matches!(builder.input(cut), Err(KernelError::Value { .. })));
+    let layer = Arc::new(Mix::new(tight, cut));
+    let value = builder.push(layer, x, None, "cut").expect("fits");
+    assert_eq!(builder.output(value), Err(KernelError::Value { what: "a map in slabs" }));
+    assert!(matches!(builder.concat(&[value], "parts"), Err(KernelError::Concat { why: "it lies in slabs", .. })));
 }
 
 #[test]

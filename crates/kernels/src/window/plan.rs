@@ -201,7 +201,7 @@ impl Window {
 
 /// Checks that `found` has the sizes of `expected`, lies in one slab, and has planes that do not overlap.
 pub(crate) fn check_map(what: &'static str, expected: Map, found: Map) -> Result<(), KernelError> {
-    if found.slabs != 1 || found.edges != 0 {
+    if !found.is_whole() {
         return Err(KernelError::Map { what, expected, found });
     }
     check_slabs(what, expected, found)

@@ -25,6 +25,9 @@ const SPARSE_FIRST: f64 = 0.6;
 const TRANSFORMS: f64 = 0.85;
 /// A block of outputs may store this many times the non-zeros to be a candidate.
 const MOST_FILLED: f64 = 1.25;
+/// Convolutions with fewer non-zeros per output than this keep numbers instead of bytes, whose scale takes as long as a non-zero, for
+/// every pixel.
+const BYTES_PAY: usize = 8;
 /// Non-zeros that are looked at to see whether a mask has blocks.
 const SAMPLE: usize = 4096;
 
@@ -154,7 +157,9 @@ pub(crate) fn prepare(
     let activation = layer.activation;
     Ok(match (&layer.kind, choice) {
         (Kind::Conv { geometry, weights }, Choice::SparseConv(tile)) => {
-            conv(geometry, input, output, weights.sparse(), weights, activation, tile, isa)?
+            let few = weights.nonzeros() < BYTES_PAY * geometry.out_channels;
+            let decoded = if few { weights.numbers() } else { weights.sparse() };
+            conv(geometry, input, output, decoded, weights, activation, tile, isa)?
         }
         (Kind::Conv { geometry, weights }, Choice::DenseConv(tile)) => {
             let (full, bias) = (weights.full(), weights.bias.as_deref());

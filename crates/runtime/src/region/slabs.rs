@@ -22,35 +22,29 @@ pub(crate) fn cut(laid: &mut Laid, layers: &mut [Arc<dyn Prepared>], threads: us
     }
     let whole = laid.maps.clone();
     let mut maps: Vec<Map> = (0..whole.len()).map(|value| wanted(laid, layers, value, threads)).collect();
-    let mut cut: Vec<Option<Arc<dyn Prepared>>> = vec![None; layers.len()];
     let mut settled = false;
     while !settled {
         settled = true;
-        for ((layer, prepared), cut) in laid.net.layers.iter().zip(&*layers).zip(&mut cut) {
-            let values: Vec<Value> = [Some(layer.x), layer.residual, Some(layer.y)].into_iter().flatten().collect();
-            if values.iter().all(|value| maps[*value] == whole[*value]) {
-                *cut = None;
+        for (layer, prepared) in laid.net.layers.iter().zip(&*layers) {
+            let values = [Some(layer.x), layer.residual, Some(layer.y)].into_iter().flatten();
+            let written = [layer.residual, Some(layer.y)].into_iter().flatten();
+            let summed_alike = layer.residual.is_none_or(|residual| maps[residual] == maps[layer.y]);
+            let is_whole = values.clone().all(|value| maps[value] == whole[value]);
+            // built again below: memory for the weights of one layer only is taken twice
+            if is_whole || summed_alike && prepared.in_slabs(maps[layer.x], maps[layer.y]).is_some() {
                 continue;
             }
-            let (x, y) = (maps[layer.x], maps[layer.y]);
-            let summed_alike = layer.residual.is_none_or(|residual| maps[residual] == y);
-            if summed_alike && cut.as_ref().is_some_and(|cut| cut.input() == x && cut.output() == y) {
-                continue;
-            }
-            *cut = if summed_alike { prepared.in_slabs(x, y) } else { None };
-            if cut.is_none() {
-                settled = false;
-                // what cannot be gathered may still be cut
-                let gathered = maps[layer.y].edges > 0;
-                for value in values {
-                    maps[value] = if gathered { without_edges(maps[value]) } else { whole[value] };
-                }
+            settled = false;
+            // what cannot be gathered may still be cut
+            match written.clone().any(|value| maps[value].edges > 0) {
+                true => written.for_each(|value| maps[value].edges = 0),
+                false => values.for_each(|value| maps[value] = whole[value]),
             }
         }
     }
-    for (layer, cut) in layers.iter_mut().zip(cut) {
-        if let Some(cut) = cut {
-            *layer = cut;
+    for (layer, prepared) in laid.net.layers.iter().zip(layers) {
+        if [layer.x, layer.y].iter().any(|value| maps[*value] != whole[*value]) {
+            *prepared = prepared.in_slabs(maps[layer.x], maps[layer.y]).expect("it was just made");
         }
     }
     laid.maps = maps;
@@ -70,10 +64,6 @@ fn wanted(laid: &Laid, layers: &[Arc<dyn Prepared>], value: Value, threads: usiz
     let large = |map: &Map| map.slab_height() * map.width >= LEAST_PIXELS;
     let in_slabs = |slabs: usize| map.in_slabs(slabs, edges).filter(large);
     (2..=threads).rev().filter(|slabs| threads.is_multiple_of(*slabs)).find_map(in_slabs).unwrap_or(map)
-}
-
-fn without_edges(map: Map) -> Map {
-    Map { edges: 0, ..map }
 }
 
 #[cfg(test)]
@@ -153,11 +143,7 @@ mod tests {
             let mut region = built(mobile(), threads).region;
             let mut y = vec![0.0; 12 * (SIZE / 2).pow(2)];
             region.run(&[&x], &mut [&mut y], &Team::new(threads, false).unwrap());
-            let slabs = region.steps().iter().map(|step| {
-                let output = step.layer.output();
-                (output.slabs, output.edges)
-            });
-            (slabs.collect::<Vec<_>>(), y.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+            (cuts(mobile(), threads), y.into_iter().map(f32::to_bits).collect::<Vec<_>>())
         };
         let (slabs, whole) = run(1);
         assert!(slabs.iter().all(|slabs| *slabs == (1, 0)));
@@ -171,15 +157,36 @@ mod tests {
         }
     }
 
+    fn cuts(net: Net, threads: usize) -> Vec<(usize, usize)> {
+        let region = built(net, threads).region;
+        let outputs = region.steps().iter().map(|step| step.layer.output());
+        outputs.map(|output| (output.slabs, output.edges)).collect()
+    }
+
+    #[test]
+    fn rows_are_gathered_where_the_writer_and_both_operands_of_a_sum_can() {
+        // two windows in a row: the second reads the first's planes
+        let mut net = mobile();
+        net.layers[2] = conv(depthwise(40, SIZE, 3, 1), 2, None, 3);
+        net.layers[3] = conv(pointwise(SIZE, [40, 40]), 3, None, 4);
+        net.layers[5].residual = None;
+        net.values[3] = net.values[4];
+        assert_eq!(cuts(net, 2)[..4], [(1, 0), (2, 0), (2, 0), (2, 2)]);
+        // a window reads one operand of a sum, and none its result
+        let mut net = mobile();
+        net.layers[3] = conv(depthwise(8, SIZE, 3, 1), 3, None, 4);
+        net.layers[4] = conv(pointwise(SIZE, [8, 40]), 4, None, 5);
+        net.values[4] = net.values[3];
+        assert_eq!(cuts(net, 2)[1..6], [(2, 0), (2, 0), (2, 0), (2, 0), (2, 0)]);
+    }
+
     #[test]
     fn one_layer_that_cannot_keeps_its_maps_whole() {
         let mut net = mobile();
         // a window over many channels in the place of the second depthwise layer
         let geometry = ConvGeometry { pads: [1; 4], ..ConvGeometry::new(40, [SIZE; 2], 40, [3, 3]) };
         net.layers[4] = conv(geometry, 4, None, 5);
-        let region = built(net, 2).region;
-        let slabs: Vec<usize> = region.steps().iter().map(|step| step.layer.output().slabs).collect();
         // pointwise layers hand it on from map to map, sums from 6 to 3
-        assert_eq!(slabs, [1, 1, 1, 1, 1, 1, 1, 1, 1]);
+        assert_eq!(cuts(net, 2), [(1, 0); 9]);
     }
 }

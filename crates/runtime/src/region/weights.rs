@@ -36,9 +36,6 @@ impl Debug for Numbers {
     }
 }
 
-/// Outputs of fewer non-zeros than this keep numbers: the scale of bytes takes as long as one non-zero, for every pixel.
-const BYTES_PAY: usize = 8;
-
 /// Weights that exist, in row-major order of the layer.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decoded {
@@ -90,15 +87,16 @@ impl Weights {
         })
     }
 
-    /// The non-zeros alone.
+    /// The non-zeros alone: bytes beside their scales where that is what the file has, else numbers.
     pub(crate) fn sparse(&self) -> Decoded {
+        self.scaled_bytes().unwrap_or_else(|| self.numbers())
+    }
+
+    /// The non-zeros alone, as numbers.
+    pub(crate) fn numbers(&self) -> Decoded {
         let len = self.nonzeros();
         let (mut positions, mut values) = (Vec::with_capacity(len), Vec::with_capacity(len));
-        let pays = len >= BYTES_PAY * self.shape[0];
         match &self.numbers {
-            Numbers::Packed(chunks) if !self.transposed && pays && chunks.iter().all(is_scaled_bytes) => {
-                return bytes(chunks, len);
-            }
             Numbers::Packed(chunks) => concat(chunks).for_each(|(at, value)| {
                 positions.push(at);
                 values.push(value);
@@ -116,23 +114,23 @@ impl Weights {
         Decoded { positions: Some(positions), values: Values::F32(values), scales: None }
     }
 
+    fn scaled_bytes(&self) -> Option<Decoded> {
+        match &self.numbers {
+            Numbers::Packed(chunks) if !self.transposed && chunks.iter().all(is_scaled_bytes) => {
+                Some(bytes(chunks, self.nonzeros()))
+            }
+            _ => None,
+        }
+    }
+
     /// All weights, zeros included.
     pub(crate) fn full(&self) -> Vec<f32> {
         match &self.numbers {
             Numbers::Dense(dense) if !self.transposed => (**dense).as_ref().to_vec(),
             _ => {
-                let Decoded { positions, values, scales } = self.sparse();
                 let mut full = vec![0.0; self.elements()];
-                let positions = positions.expect("`sparse` gives positions").into_iter().map(|at| at as usize);
-                match (values, scales) {
-                    (Values::F32(values), _) => positions.zip(values).for_each(|(at, value)| full[at] = value),
-                    (Values::I8(values), scales) => {
-                        let scales = scales.expect("bytes come with scales");
-                        let per_row = self.elements() / scales.len().max(1);
-                        positions
-                            .zip(values)
-                            .for_each(|(at, value)| full[at] = f32::from(value) * scales[at / per_row]);
-                    }
+                if let Decoded { positions: Some(positions), values: Values::F32(values), .. } = self.numbers() {
+                    positions.into_iter().zip(values).for_each(|(at, value)| full[at as usize] = value);
                 }
                 full
             }
@@ -143,12 +141,8 @@ impl Weights {
 impl Weights {
     /// All weights as bytes, zeros included, and one scale per output, where that is what the file has.
     pub(crate) fn full_bytes(&self) -> Option<(Vec<i8>, Vec<f32>)> {
-        let Numbers::Packed(chunks) = &self.numbers else { return None };
-        if self.transposed || !chunks.iter().all(is_scaled_bytes) {
-            return None;
-        }
         let Decoded { positions: Some(positions), values: Values::I8(values), scales: Some(scales) } =
-            bytes(chunks, self.nonzeros())
+            self.scaled_bytes()?
         else {
             return None;
         };
@@ -232,25 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_stay_bytes_beside_their_scales_where_outputs_have_enough() {
-        let weights = |per_output: u32, columns: usize| {
-            let positions: Vec<u32> =
-                (0..2).flat_map(|row| (0..per_output).map(move |at| row * columns as u32 + at)).collect();
-            let values = packed::Values::I8(
-                (1..).map(|value| value - 4).filter(|value| *value != 0).take(positions.len()).collect(),
-            );
-            let chunk =
-                Packed::encode(&[2, columns], Encoding::Mask, &positions, values, Some(vec![0.5, 4.0])).unwrap();
-            Weights::packed(vec![2, columns], Arc::new(vec![chunk]), None)
-        };
-        let Decoded { values, scales, .. } = weights(8, 9).sparse();
-        let expected = vec![-3, -2, -1, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13];
-        assert_eq!((values, scales), (Values::I8(expected), Some(vec![0.5, 4.0])));
-        let few = weights(2, 3);
-        let Decoded { values, scales, .. } = few.sparse();
-        assert_eq!((values, scales), (Values::F32(vec![-1.5, -1.0, -4.0, 4.0]), None));
-        assert_eq!(few.full(), [-1.5, -1.0, 0.0, -4.0, 4.0, 0.0]);
-        assert_eq!(few.full_bytes(), Some((vec![-3, -2, 0, -1, 1, 0], vec![0.5, 4.0])));
+    fn bytes_stay_bytes_beside_their_scales() {
+        let weights = packed(packed::Values::I8(vec![2, 4, 1, -1]), Some(vec![0.5, 4.0]));
+        let Decoded { values, scales, .. } = weights.sparse();
+        assert_eq!((values, scales), (Values::I8(vec![2, 4, 1, -1]), Some(vec![0.5, 4.0])));
+        let Decoded { positions, values, scales } = weights.numbers();
+        assert_eq!((values, scales), (Values::F32(vec![1.0, 2.0, 4.0, -4.0]), None));
+        assert_eq!((positions, weights.full()), (Some(vec![0, 2, 4, 5]), vec![1.0, 0.0, 2.0, 0.0, 4.0, -4.0]));
+        assert_eq!(weights.full_bytes(), Some((vec![2, 0, 4, 0, 1, -1], vec![0.5, 4.0])));
         assert_eq!(Weights::dense(vec![2, 3], MATRIX.to_vec(), None).full_bytes(), None);
     }
 }
