@@ -42,8 +42,7 @@ fn check(isa: Isa, g: &ConvGeometry, gaps: [usize; 2], with_residual: bool, acti
     let y = split_runs(&layer, &x, residual.as_deref());
     assert_guarded(&y, output, layer.kernel());
     let times = assert_alike_in_slabs(&layer, &x, residual.as_deref(), &y);
-    let cut = |height: usize| [2, 3].iter().any(|slabs| height.is_multiple_of(*slabs));
-    assert!(times > 0 || !cut(g.in_height) || !cut(output.height));
+    assert!(times > 0 || g.in_height % 2 + output.height % 2 > 0, "two even maps have halves");
     for channel in 0..g.in_channels {
         for pixel in 0..output.pixels() {
             let at = [pixel / output.width, pixel % output.width];

@@ -50,8 +50,7 @@ fn check(isa: Isa, kind: PoolKind, g: &ConvGeometry, gap: usize) {
     let y = split_runs(&layer, &x, None);
     assert_guarded(&y, output, layer.kernel());
     let times = assert_alike_in_slabs(&layer, &x, None, &y);
-    let cut = |height: usize| [2, 3].iter().any(|slabs| height.is_multiple_of(*slabs));
-    assert!(times > 0 || !cut(g.in_height) || !cut(output.height));
+    assert!(times > 0 || g.in_height % 2 + output.height % 2 > 0, "two even maps have halves");
     for channel in 0..g.in_channels {
         let plane = &x[channel * input.stride..][..input.pixels()];
         for pixel in 0..output.pixels() {
