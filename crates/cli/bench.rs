@@ -158,9 +158,7 @@ pub fn at_least_one(text: &str) -> Result<usize, String> {
 
 /// `measure`, `sparse` or `dense`.
 fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
-    let all = [KernelChoice::Measure, KernelChoice::AlwaysSparse, KernelChoice::AlwaysDense];
-    let found = all.into_iter().find(|choice| measure::kernels_flag(*choice) == text);
-    found.ok_or_else(|| "expected measure, sparse or dense".into())
+    KernelChoice::named(text).ok_or_else(|| "expected measure, sparse or dense".into())
 }
 
 /// Every node with its time, and for packed layers the kernel and why it was chosen.

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use sentei_convert::{CompileOptions, ExportOptions};
+use sentei_convert::{CompileOptions, Compiled, ExportOptions};
 use sentei_data::Normalise;
 use sentei_graph::Graph;
 use sentei_report::format;
 use sentei_report::table::Table;
+use sentei_runner::preprocessing::Preprocessing;
+use sentei_runner::self_test::SelfTest;
+use sentei_runner::sidecar;
 use sentei_runtime::LoadOptions;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -16,8 +19,7 @@ use serde_json::json;
 use crate::exit::usage;
 use crate::measure::EngineName;
 use crate::output::Output;
-use crate::preprocessing::Preprocessing;
-use crate::{files, measure, models, sidecar};
+use crate::{files, measure, models};
 
 /// How pruned weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -170,6 +172,19 @@ impl Args {
     }
 }
 
+/// Compiles `graph`; the file carries a self-test, so that a board can prove that it computes the same.
+///
+/// # Errors
+/// As [`sentei_convert::compile`]. A model that no engine of this build runs gets no self-test.
+pub fn compiled(graph: &Graph, options: &CompileOptions) -> Result<Compiled> {
+    let mut compiled = sentei_convert::compile(graph, options)?;
+    let expected = EngineName::Tract.engine().ok().map(|engine| SelfTest::expected(&*engine, &compiled.bytes));
+    if let Some(Ok(test)) = expected {
+        compiled.bytes = test.append_to(compiled.bytes);
+    }
+    Ok(compiled)
+}
+
 /// Times the kernels of a compiled model and keeps the decisions beside it.
 fn tune(model: &Path, bytes: &[u8], out: &Output) -> Result<()> {
     let options = LoadOptions { choice_budget: measure::TUNING, tune: true, ..LoadOptions::default() };
@@ -190,8 +205,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let mut graph = models::read(&args.input)?;
     args.describe(&mut graph)?;
     let options = recipe.options();
-    let compiled =
-        sentei_convert::compile(&graph, &options).with_context(|| format!("compiling {}", args.input.display()))?;
+    let compiled = compiled(&graph, &options).with_context(|| format!("compiling {}", args.input.display()))?;
     files::write_atomic(&args.output, &compiled.bytes)?;
 
     let mut table = Table::new(&["Weight", "Shape", "#Non-zeros", "Stored as", "#Bytes", "#Dense bytes"]);

@@ -10,6 +10,14 @@ pub enum Failure {
     /// A flag or recipe value that cannot be meant.
     #[error("{0}")]
     Usage(String),
+    /// Tools that the verb needs are not on this machine.
+    #[error("{what} needs what is not here:\n  - {}", missing.join("\n  - "))]
+    Missing {
+        /// What needs them.
+        what: String,
+        /// Each with the command that brings it.
+        missing: Vec<String>,
+    },
     /// The verb needs a feature that this build lacks.
     #[error(
         "`sentei {verb}` is not in this build: it needs the feature `{feature}` (cargo build --release --features {feature})"
@@ -38,10 +46,13 @@ fn one(link: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(match failure {
             Failure::Usage(_) => 2,
             Failure::Gate(_) => 3,
-            Failure::Absent { .. } => 5,
+            Failure::Absent { .. } | Failure::Missing { .. } => 5,
         });
     }
     if let Some(error) = link.downcast_ref::<sentei_runtime::RuntimeError>() {
+        return Some(error.exit_code());
+    }
+    if let Some(error) = link.downcast_ref::<sentei_runner::RunnerError>() {
         return Some(error.exit_code());
     }
     #[cfg(feature = "prune")]

@@ -1,60 +1,22 @@
-//! Files are written whole or not at all, and known by their SHA-256.
+//! Files of the verbs; how they are written and hashed is the runner room's.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
-use sha2::{Digest, Sha256};
 
-/// Reads a file; the error names it.
-pub fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("reading {}", path.display()))
-}
+pub use sentei_runner::files::{read, sha256, write_atomic};
 
 /// Reads a text file; the error names it.
 pub fn read_text(path: &Path) -> Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
-/// Replaces `path` by `bytes` in one step: a crash leaves the old file or the new one, never half of it.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = folder_of(path);
-    let write = || -> std::io::Result<()> {
-        let mut file = new_file().tempfile_in(&folder)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().with_context(|| format!("writing {}", path.display()))
-}
-
 /// Fails now rather than after an hour of work when `path` cannot be written.
 pub fn check_writable(path: &Path) -> Result<()> {
-    tempfile::NamedTempFile::new_in(folder_of(path)).with_context(|| {
+    tempfile::NamedTempFile::new_in(sentei_runner::files::folder_of(path)).with_context(|| {
         format!("{} cannot be written: its folder is missing or read-only (choose another with -o)", path.display())
     })?;
     Ok(())
-}
-
-/// SHA-256 in lower-case hexadecimal.
-pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
-}
-
-/// Temporary files that are going to be kept: readable by whoever the umask lets read.
-fn new_file() -> tempfile::Builder<'static, 'static> {
-    let mut builder = tempfile::Builder::new();
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    builder
-}
-
-fn folder_of(path: &Path) -> PathBuf {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
-        _ => PathBuf::from("."),
-    }
 }
 
 #[cfg(test)]
@@ -62,30 +24,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_and_nothing_else_is_left_beside_it() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("a.bin");
-        write_atomic(&path, b"one").expect("first write");
-        write_atomic(&path, b"two").expect("second write");
-        assert_eq!(read(&path).expect("readable"), b"two");
-        assert_eq!(std::fs::read_dir(folder.path()).expect("folder").count(), 1);
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::write(folder.path().join("plain"), b"").expect("written");
-            let mode = |name: &str| std::fs::metadata(folder.path().join(name)).expect("there").permissions().mode();
-            assert_eq!(mode("a.bin"), mode("plain"), "as readable as any other new file");
-        }
-    }
-
-    #[test]
     fn a_missing_folder_is_named_before_any_work() {
         let error = check_writable(Path::new("/no/such/folder/x.onnx")).expect_err("cannot be written");
         assert!(error.to_string().contains("/no/such/folder/x.onnx"), "{error}");
-    }
-
-    #[test]
-    fn the_hash_is_the_published_one_of_abc() {
-        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -7,13 +7,12 @@ mod lineage;
 mod measure;
 mod npy;
 mod output;
-mod preprocessing;
 
 mod bench;
+mod build;
 mod doctor;
 mod report;
 mod run;
-mod sidecar;
 mod verify;
 
 #[cfg(feature = "prune")]
@@ -113,6 +112,8 @@ enum Verb {
     Run(run::Args),
     /// Measure latency and memory of one or more models, interleaved
     Bench(bench::Args),
+    /// Build a small program for a board, with the model inside
+    Build(build::Args),
     /// Write the report of a run folder again
     Report(report::Args),
     /// Recompute the hashes of a run folder
@@ -156,6 +157,7 @@ fn dispatch(verb: Verb, out: Output) -> Result<()> {
         Verb::Inspect(args) => inspect::run(args, out),
         Verb::Run(args) => run::run(args, out),
         Verb::Bench(args) => bench::run(args, out),
+        Verb::Build(args) => build::run(args, out),
         Verb::Report(args) => report::run(args, out),
         Verb::Verify(args) => verify::run(args, out),
         Verb::Doctor(args) => doctor::run(args, out),

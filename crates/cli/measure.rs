@@ -1,25 +1,21 @@
 //! Models loaded and timed side by side; memory read in a fresh process per model.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use peakmem_alloc::{INSTRUMENTED_SYSTEM, PeakMemAlloc, PeakMemAllocTrait};
-use sentei_report::record::{Bench, BenchRow, Machine, Memory};
-use sentei_runtime::meter::{
-    Contender, HeapMeter, LatencyPlan, MemoryPlan, measure_latency, measure_memory, timed_load,
-};
-use sentei_runtime::{Engine, KernelChoice, LoadOptions, Session, noise_inputs};
+use sentei_report::record::Memory;
+use sentei_runner::{measure, sidecar};
+use sentei_runtime::meter::{HeapMeter, MemoryPlan, measure_memory};
+use sentei_runtime::{Engine, LoadOptions};
 use serde::{Deserialize, Serialize};
 
-use crate::exit::usage;
-use crate::{files, sidecar};
+use crate::files;
 
-/// Rounds after which more say nothing new and only make files large.
-const MAX_ROUNDS: usize = 5_000;
+pub use sentei_runner::measure::{Measured, Subject, TUNING, check_seconds};
 
 /// The program's allocator: the system's, with a counter of live bytes.
 pub type Heap = &'static PeakMemAlloc<std::alloc::System>;
@@ -55,31 +51,6 @@ impl EngineName {
     }
 }
 
-/// Refuses a duration that cannot be waited for.
-///
-/// # Errors
-/// Exit code 2.
-pub fn check_seconds(seconds: f64) -> Result<()> {
-    if seconds > 0.0 && seconds <= 86_400.0 {
-        return Ok(());
-    }
-    usage(format!(
-        "seconds of measuring must be above 0 and at most a day, found {seconds} (--seconds, --bench-seconds)"
-    ))
-}
-
-/// One model to measure: the name it has in the result, and its file.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    /// Name in the result.
-    pub name: String,
-    /// ONNX file.
-    pub path: PathBuf,
-}
-
-/// Most time for timing kernels where the decisions are kept.
-pub const TUNING: Duration = Duration::from_secs(10);
-
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -99,68 +70,24 @@ pub struct Plan {
     pub tune: bool,
 }
 
-/// What [`bench`] gives.
-pub struct Measured {
-    /// Samples and memory, one row per subject.
-    pub bench: Bench,
-    /// The loaded models, one per subject.
-    pub sessions: Vec<Box<dyn Session>>,
-    /// What a user should know, one sentence each.
-    pub notes: Vec<String>,
-}
-
 /// Measures all subjects in interleaved rounds of this process; the first one is the baseline of every ratio.
 ///
 /// # Errors
 /// When a model cannot be loaded or run; the error names its file.
 pub fn bench(subjects: &[Subject], plan: &Plan) -> Result<Measured> {
-    let engine = plan.engine.engine()?;
-    let mut sessions = Vec::new();
-    let mut loads = Vec::new();
-    let mut notes = Vec::new();
-    for subject in subjects {
-        let bytes = files::read(&subject.path)?;
-        let (options, note) = match plan.tune {
-            // what is stored is measured anew
-            true => (LoadOptions { choice_budget: TUNING, tune: true, ..plan.options.clone() }, None),
-            false => sidecar::follow(&plan.options, plan.engine, &subject.path, &bytes),
-        };
-        notes.extend(note);
-        let loaded = timed_load(&*engine, &bytes, &options);
-        let (session, nanoseconds) = loaded.with_context(|| format!("loading {}", subject.path.display()))?;
-        if let (true, Some(decided)) = (plan.tune, &session.facts().plan) {
-            // a folder that cannot be written must not stop the measurement
-            notes.extend(sidecar::write(&subject.path, &bytes, decided).err().map(|error| format!("{error:#}")));
-        }
-        sessions.push(session);
-        loads.push(nanoseconds);
-    }
-    let inputs: Vec<_> = sessions.iter().map(|session| noise_inputs(&**session, 1)).collect();
-    let mut contenders: Vec<Contender<'_>> = Vec::new();
-    for ((session, inputs), subject) in sessions.iter_mut().zip(&inputs).zip(subjects) {
-        contenders.push(Contender { name: subject.name.clone(), session: &mut **session, inputs });
-    }
-    let latency_plan = LatencyPlan {
+    let how = measure::Plan {
+        options: plan.options.clone(),
+        seconds: plan.seconds,
+        rounds: plan.rounds,
         warmup: plan.warmup,
-        min_rounds: plan.rounds,
-        max_rounds: MAX_ROUNDS.max(plan.rounds),
-        time_budget: Duration::from_secs_f64(plan.seconds),
+        tune: plan.tune,
+        self_test: false,
     };
-    let timings = measure_latency(&mut contenders, &latency_plan)?;
-    drop(contenders);
-    let mut rows = Vec::new();
-    for (((timing, session), subject), load_ns) in timings.into_iter().zip(&sessions).zip(subjects).zip(loads) {
-        rows.push(BenchRow {
-            model: subject.name.clone(),
-            engine: session.facts().engine.clone(),
-            load_ns: Some(load_ns),
-            first_ns: Some(timing.first_ns),
-            latency: timing.latency,
-            memory: if plan.memory { Some(memory(subject, plan)?) } else { None },
-        });
+    let mut measured = measure::bench(&*plan.engine.engine()?, subjects, &how)?;
+    for (row, subject) in measured.bench.rows.iter_mut().zip(subjects).filter(|_| plan.memory) {
+        row.memory = Some(memory(subject, plan)?);
     }
-    let bench = Bench { machine: Machine::here(), threads: plan.options.threads, interleaved: true, rows };
-    Ok(Measured { bench, sessions, notes })
+    Ok(measured)
 }
 
 /// The layer that a node of an engine's plan belongs to. Engines cut a layer into nodes named after it, as tract does
@@ -170,22 +97,13 @@ pub fn owner<'a>(node: &str, layers: impl Iterator<Item = &'a str>) -> Option<&'
     layers.filter(owns).max_by_key(|layer| layer.len())
 }
 
-/// The value of `--kernels` that means this choice.
-pub fn kernels_flag(choice: KernelChoice) -> &'static str {
-    match choice {
-        KernelChoice::Measure => "measure",
-        KernelChoice::AlwaysSparse => "sparse",
-        KernelChoice::AlwaysDense => "dense",
-    }
-}
-
 /// Memory of one model, read in a process of its own: this program called again.
 fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
     let program = std::env::current_exe().context("finding this program to start it again")?;
     let mut child = Command::new(program);
     child.arg("bench").arg("--memory-of").arg(&subject.path);
     child.args(["--engine", plan.engine.name(), "--threads", &plan.options.threads.to_string()]);
-    child.args(["--batch", &plan.options.batch.to_string(), "--kernels", kernels_flag(plan.options.kernel_choice)]);
+    child.args(["--batch", &plan.options.batch.to_string(), "--kernels", plan.options.kernel_choice.name()]);
     child.args(["--byte-budget", &plan.options.byte_budget.to_string()]);
     child.args(["--time-budget", &plan.options.time_budget.as_secs().to_string()]);
     if plan.options.pin {
@@ -210,7 +128,7 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
 pub fn print_memory(path: &Path, engine: EngineName, options: &LoadOptions) -> Result<()> {
     let heap = HeapMeter { reset_peak: || HEAP.reset_peak_memory(), peak_bytes: || HEAP.get_peak_memory() as u64 };
     let plan = MemoryPlan { heap: Some(heap), ..MemoryPlan::default() };
-    let options = |bytes: &[u8]| sidecar::follow(options, engine, path, bytes).0;
+    let options = |bytes: &[u8]| sidecar::follow(options, engine.name(), path, bytes).0;
     // loading does the same; what it gives back of this process's start must not make the model look smaller
     sentei_kernels::return_freed_memory();
     sentei_kernels::forget_idle_code();
@@ -247,11 +165,5 @@ mod tests {
     #[test]
     fn gzip_shrinks_zeros_to_next_to_nothing() {
         assert!(gzip_bytes(&[0; 100_000]).expect("in memory") < 300);
-    }
-
-    #[test]
-    fn seconds_that_cannot_be_waited_for_are_refused() {
-        assert!(check_seconds(0.5).is_ok());
-        assert!([0.0, -1.0, f64::NAN, f64::INFINITY].into_iter().all(|s| check_seconds(s).is_err()));
     }
 }

@@ -7,12 +7,12 @@ use sentei_convert::{ExportOptions, ImportOptions};
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_graph::Graph;
 use sentei_models::Spec;
+use sentei_runner::preprocessing::Preprocessing;
 
 use crate::data_recipe::DataRecipe;
 use crate::exit::usage;
 use crate::files;
 use crate::output::Output;
-use crate::preprocessing::Preprocessing;
 
 /// A network and how pixels are fed to it.
 pub struct Start {
@@ -75,7 +75,11 @@ pub fn start(model: &str, data: &Dataset, recipe: &DataRecipe, seed: u64, out: O
 /// When it is no ONNX file or has ops that the graph does not know.
 pub fn read(path: &Path) -> Result<Graph> {
     let options = ImportOptions { directory: path.parent().map(Path::to_path_buf), ..ImportOptions::default() };
-    sentei_convert::import(&files::read(path)?, &options).with_context(|| format!("importing {}", path.display()))
+    let read = sentei_convert::import(&files::read(path)?, &options);
+    let mut graph = read.with_context(|| format!("importing {}", path.display()))?;
+    // the output it tells of is that of these weights, which training and pruning change
+    graph.metadata.remove(sentei_runner::self_test::KEY);
+    Ok(graph)
 }
 
 /// The graph as a dense ONNX file that takes any batch.

@@ -44,7 +44,7 @@ impl RunFolder {
         }
         let path = &self.path;
         std::fs::create_dir_all(path).with_context(|| format!("making {} (choose another with -o)", path.display()))?;
-        files::write_atomic(&path.join("recipe.toml"), recipe.to_toml()?.as_bytes())
+        Ok(files::write_atomic(&path.join("recipe.toml"), recipe.to_toml()?.as_bytes())?)
     }
 
     /// Opens the folder of an interrupted run.

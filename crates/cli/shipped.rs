@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use sentei_convert::Inspection;
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_report::record::{LayerRow, Predictions, Work};
+use sentei_runner::classify::probabilities;
 use sentei_runtime::{Facts, HostTensor, LoadOptions, NodeTime};
 
 use crate::files;
 use crate::measure::{EngineName, owner};
-use crate::run::probabilities;
 
 /// Images per inference while verdicts are collected.
 const BATCH: usize = 32;

@@ -14,7 +14,7 @@ use sentei_report::export;
 use sentei_report::record::{FileHash, Machine, PhaseTime, Predictions, Quality, RunRecord, SCHEMA, Variant, flipped};
 use sentei_report::warning::Warning;
 
-use crate::compile::{CompileArgs, CompileRecipe, Packing, Values};
+use crate::compile::{self, CompileArgs, CompileRecipe, Packing, Values};
 use crate::data_args::OkClassArgs;
 use crate::exit::{Failure, usage};
 use crate::lineage::{self, DataSource, Lineage};
@@ -269,7 +269,7 @@ impl Shrink {
         let started = Instant::now();
         let CompileRecipe { packing, values: shipped } = self.recipe.compile;
         let compile = |graph: &Graph, packing: Packing, values: Values| {
-            sentei_convert::compile(graph, &CompileRecipe { packing, values }.options())
+            compile::compiled(graph, &CompileRecipe { packing, values }.options())
         };
         let mut all = vec![Candidate {
             name: "dense".into(),

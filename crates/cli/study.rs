@@ -32,7 +32,7 @@ impl Study {
         }
         let numbers = serde_json::to_string_pretty(json).context("writing the study as JSON")? + "\n";
         files::write_atomic(&dir.join("report.json"), numbers.as_bytes())?;
-        files::write_atomic(&dir.join("report.md"), page.as_bytes())
+        Ok(files::write_atomic(&dir.join("report.md"), page.as_bytes())?)
     }
 }
 

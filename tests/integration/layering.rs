@@ -14,6 +14,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sentei-prune", &["sentei-graph", "sentei-kernels", "sentei-data", "sentei-report"]),
     ("sentei-convert", &["sentei-graph", "sentei-kernels"]),
     ("sentei-runtime", &["sentei-kernels", "sentei-report"]),
+    ("sentei-runner", &["sentei-kernels", "sentei-data", "sentei-report", "sentei-runtime"]),
     (
         "sentei",
         &[
@@ -25,6 +26,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "sentei-prune",
             "sentei-convert",
             "sentei-runtime",
+            "sentei-runner",
         ],
     ),
 ];

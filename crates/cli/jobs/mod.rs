@@ -217,7 +217,7 @@ impl JobFolder {
     fn write(&self, file: &Path, text: &str) -> Result<()> {
         let folder = file.parent().expect("files of jobs lie in sub-folders");
         std::fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
-        files::write_atomic(file, text.as_bytes())
+        Ok(files::write_atomic(file, text.as_bytes())?)
     }
 
     fn result_file(&self, index: usize) -> PathBuf {

@@ -42,6 +42,16 @@ pub enum Warning {
         /// Median of the last quarter, in milliseconds.
         late_ms: f64,
     },
+    /// The machine is emulated.
+    Emulated {
+        /// What emulates it.
+        by: String,
+    },
+    /// The machine slowed itself down during the measurement.
+    Throttled {
+        /// How that was seen.
+        reason: String,
+    },
     /// The frequency governor of this machine cannot be read.
     ClockUnknown,
     /// The frequency governor lets the clock change with load.
@@ -126,6 +136,8 @@ impl Warning {
             Self::Throttling { model, early_ms, late_ms } => {
                 format!("{model}: latency rose from {early_ms:.2} ms to {late_ms:.2} ms during the measurement")
             }
+            Self::Emulated { by } => format!("this machine is emulated: {by}"),
+            Self::Throttled { reason } => format!("the machine was slowed down: {reason}"),
             Self::ClockUnknown => "the frequency governor of this machine cannot be read".into(),
             Self::ClockScaling { governor } => format!("the frequency governor is `{governor}`"),
             Self::TooFewRuns { model, samples, needed } => {
@@ -160,6 +172,8 @@ impl Warning {
             }
             Self::Outliers { .. } => "something else used the machine, so high percentiles are not the model's".into(),
             Self::Throttling { .. } => "the clock probably dropped with heat, so later models look slower".into(),
+            Self::Emulated { .. } => "its timings say nothing about a board, so none is compared".into(),
+            Self::Throttled { .. } => "the timings are those of a machine that holds itself back".into(),
             Self::ClockUnknown => "a clock that changes during the run shifts every latency".into(),
             Self::ClockScaling { .. } => {
                 "the clock follows the load, so short runs look slower than steady work".into()
@@ -182,6 +196,8 @@ impl Warning {
             Self::FirstRunSlow { .. } => "--warmup keeps it out of the steady samples",
             Self::Outliers { .. } => "stop other programs, or raise --rounds",
             Self::Throttling { .. } => "cool the board, or lower --threads",
+            Self::Emulated { .. } => "measure on the board itself",
+            Self::Throttled { .. } => "cool the board, check its power supply, or lower --threads",
             Self::ClockUnknown => "compare ratios of one run, not milliseconds of two",
             Self::ClockScaling { .. } => "set the `performance` governor, or raise --warmup",
             Self::TooFewRuns { .. } => "raise --rounds",

@@ -111,6 +111,25 @@ pub enum KernelChoice {
     AlwaysDense,
 }
 
+impl KernelChoice {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Measure, Self::AlwaysSparse, Self::AlwaysDense];
+
+    /// The value of `--kernels` that means this choice: `measure`, `sparse` or `dense`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Measure => "measure",
+            Self::AlwaysSparse => "sparse",
+            Self::AlwaysDense => "dense",
+        }
+    }
+
+    /// The choice of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|choice| choice.name() == name)
+    }
+}
+
 /// Name and shape of one input or output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorFact {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Engine, Latency, Machine, Memory};
+use super::{Condition, Engine, Latency, Machine, Memory};
 use crate::stats::{Pairing, Ratio, ratio_of_medians};
 use crate::warning::Warning;
 
@@ -11,7 +11,7 @@ use crate::warning::Warning;
 pub const BOOTSTRAP_SEED: u64 = 20;
 
 /// Models measured in one process. When `interleaved`, sample `i` of every row was taken in round `i`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bench {
     /// Machine that measured.
     pub machine: Machine,
@@ -21,10 +21,35 @@ pub struct Bench {
     pub interleaved: bool,
     /// One row per model and engine; ratios refer to the first.
     pub rows: Vec<BenchRow>,
+    /// The board that was reached for it; `None` if the machine measured itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub board: Option<Board>,
+}
+
+/// How a board was reached, and its condition around the measurement.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Board {
+    /// Address, for example `ssh://user@host`.
+    pub address: String,
+    /// Version of the program that measured there.
+    pub runner: String,
+    /// Before the first run.
+    pub before: Condition,
+    /// After the last run.
+    pub after: Condition,
+}
+
+/// A model's seeded input computed on the machine that measures, beside what the model file says comes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SelfTest {
+    /// Largest difference of an output.
+    pub difference: f64,
+    /// Largest difference allowed.
+    pub tolerance: f64,
 }
 
 /// One model in one engine.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BenchRow {
     /// Model; in a run record this is the name of the variant.
     pub model: String,
@@ -38,11 +63,21 @@ pub struct BenchRow {
     pub latency: Latency,
     /// Where the bytes are, if it was measured.
     pub memory: Option<Memory>,
+    /// Energy of one run, in microjoules, where a meter is readable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy_uj: Option<f64>,
+    /// What the self-test before the measurement found, if the model has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub self_test: Option<SelfTest>,
 }
 
 impl Bench {
-    /// `median(first) / median(this)` of two rows of this bench, paired by round when the rounds were interleaved.
+    /// `median(first) / median(this)` of two rows of this bench, paired by round when the rounds were interleaved; never of an
+    /// emulated machine, whose timings say nothing about a real one.
     pub fn ratio(&self, first: &BenchRow, this: &BenchRow) -> Option<Ratio> {
+        if self.machine.emulated.is_some() {
+            return None;
+        }
         let equal = first.latency.samples_ns.len() == this.latency.samples_ns.len();
         let pairing = if self.interleaved && equal { Pairing::Rounds } else { Pairing::Separate };
         ratio_of_medians(&first.latency.samples_ns, &this.latency.samples_ns, pairing, BOOTSTRAP_SEED)
@@ -50,13 +85,18 @@ impl Bench {
 
     /// Reasons to doubt this bench, the machine's first.
     pub fn warnings(&self) -> Vec<Warning> {
+        if let Some(by) = &self.machine.emulated {
+            return vec![Warning::Emulated { by: by.clone() }];
+        }
         let clock = match self.machine.governor.as_deref() {
             None => Some(Warning::ClockUnknown),
             Some("performance") => None,
             Some(governor) => Some(Warning::ClockScaling { governor: governor.into() }),
         };
         let rows = self.rows.iter().flat_map(|row| row.latency.warnings(&row.model, row.first_ns));
-        clock.into_iter().chain(rows).collect()
+        let throttled = self.board.iter().flat_map(|board| board.before.throttling_until(&board.after));
+        let throttled = throttled.map(|reason| Warning::Throttled { reason });
+        clock.into_iter().chain(throttled).chain(rows).collect()
     }
 
     /// The object `bench --json` prints: `machine`, `threads`, `rows` and `warnings`.
@@ -70,6 +110,7 @@ impl Bench {
             "machine": self.machine,
             "threads": self.threads,
             "interleaved": self.interleaved,
+            "board": self.board,
             "rows": rows,
             "warnings": warnings,
         })
@@ -105,6 +146,8 @@ impl Bench {
             "steady_rss_bytes": memory.and_then(|m| m.steady_rss_bytes),
             "peak_rss_bytes": memory.and_then(|m| m.peak_rss_bytes),
             "baseline_rss_bytes": memory.and_then(|m| m.baseline_rss_bytes),
+            "energy_uj": row.energy_uj,
+            "self_test": row.self_test,
             "ratio": ratio.map(|r| r.ratio),
             "ratio_low": ratio.map(|r| r.low),
             "ratio_high": ratio.map(|r| r.high),
@@ -137,6 +180,22 @@ mod tests {
             }
         }
         assert!(value["machine"].is_object() && value["threads"].is_u64());
+    }
+
+    #[test]
+    fn emulated_timings_never_reach_a_comparison() {
+        let emulated = Machine { emulated: Some("qemu".into()), ..Machine::default() };
+        let bench = Bench { machine: emulated, ..bench() };
+        assert!(bench.to_json()["rows"][1]["ratio"].is_null());
+        let warnings: Vec<String> = bench.warnings().iter().map(ToString::to_string).collect();
+        assert!(warnings.len() == 1 && warnings[0].contains("emulated"), "{warnings:?}");
+    }
+
+    #[test]
+    fn a_board_that_was_throttled_is_named_in_the_warnings() {
+        let after = Condition { throttled: vec!["cpufreq is at step 2".into()], ..Condition::default() };
+        let bench = Bench { board: Some(Board { after, ..Board::default() }), ..bench() };
+        assert!(bench.warnings().iter().any(|w| w.to_string().contains("cpufreq is at step 2")));
     }
 
     #[test]

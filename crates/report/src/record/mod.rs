@@ -2,6 +2,7 @@
 //! methods.
 
 mod bench;
+mod condition;
 mod curve;
 mod false_alarm;
 mod latency;
@@ -11,7 +12,8 @@ mod quality;
 mod run;
 mod sweep;
 
-pub use bench::{BOOTSTRAP_SEED, Bench, BenchRow};
+pub use bench::{BOOTSTRAP_SEED, Bench, BenchRow, Board, SelfTest};
+pub use condition::Condition;
 pub use curve::{EpochRow, SensitivityPoint, SensitivityScan};
 pub use false_alarm::{DefectScores, FalseAlarmPoint, recall_at_false_alarm};
 pub use latency::{Latency, LatencySummary};

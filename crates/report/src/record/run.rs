@@ -189,10 +189,11 @@ impl RunRecord {
         std::iter::once(&self.baseline).chain(&self.pruned)
     }
 
-    /// The baseline beside the variant called `name`, once per engine in which both were measured together.
+    /// The baseline beside the variant called `name`, once per machine and engine that measured both together; emulated machines
+    /// are left out.
     pub fn latency_pairs(&self, name: &str) -> Vec<LatencyPair<'_>> {
         let mut pairs = Vec::new();
-        for bench in &self.benches {
+        for bench in self.benches.iter().filter(|bench| bench.machine.emulated.is_none()) {
             for baseline in bench.rows.iter().filter(|row| row.model == self.baseline.name) {
                 let same = |row: &&BenchRow| row.model == name && row.engine == baseline.engine;
                 if let Some(variant) = bench.rows.iter().find(same) {

@@ -4,11 +4,34 @@ use crate::format::{bytes, count, large, milliseconds, or_unknown, percent, rati
 use crate::record::{Bench, LayerRow, Memory, RunRecord};
 use crate::table::{Cell, Table};
 
-/// Latency of every row of every bench of the run.
+/// Latency of every row of every bench of the run; where boards were measured too, the first column says on what.
 pub fn latency(record: &RunRecord) -> Table {
-    let mut all = bench(&Bench::default());
-    all.rows.extend(record.benches.iter().flat_map(|one| bench(one).rows));
+    joined(record, bench)
+}
+
+/// The rows of one table per bench below each other.
+fn joined(record: &RunRecord, table: fn(&Bench) -> Table) -> Table {
+    let mut all = table(&Bench::default());
+    let boards = record.benches.iter().any(|bench| bench.board.is_some());
+    if boards {
+        all.columns.insert(0, Table::new(&["Measured on"]).columns.remove(0));
+    }
+    for bench in &record.benches {
+        for mut row in table(bench).rows {
+            if boards {
+                row.insert(0, place(bench).into());
+            }
+            all.rows.push(row);
+        }
+    }
     all
+}
+
+/// What measured: this host, or the board's address; emulated boards say so.
+pub fn place(bench: &Bench) -> String {
+    let place = bench.board.as_ref().map_or("host", |board| &board.address);
+    let emulated = if bench.machine.emulated.is_some() { " (emulated: no timings of a board)" } else { "" };
+    format!("{place}{emulated}")
 }
 
 /// One row per model and engine; the ratio is first row / this row with its 95 % interval.
@@ -49,15 +72,21 @@ pub fn bench(bench: &Bench) -> Table {
 
 /// Memory of every variant, one column per definition; memory of bench rows follows where engines differ.
 pub fn memory(record: &RunRecord) -> Table {
-    let mut table = empty_memory();
+    let mut table = joined(record, bench_memory);
+    let boards = record.benches.iter().any(|bench| bench.board.is_some());
     let rows: Vec<_> = record.benches.iter().flat_map(|bench| &bench.rows).collect();
+    let mut alone = Vec::new();
     for variant in record.variants() {
         let measured = rows.iter().any(|row| row.model == variant.name && row.memory.is_some());
         if let Some(memory) = variant.memory.as_ref().filter(|_| !measured) {
-            table.push(memory_row(&variant.name, "", memory));
+            let mut row = memory_row(&variant.name, "", memory);
+            if boards {
+                row.insert(0, "host".into());
+            }
+            alone.push(row);
         }
     }
-    table.rows.extend(record.benches.iter().flat_map(|bench| bench_memory(bench).rows));
+    table.rows.splice(0..0, alone);
     table
 }
 

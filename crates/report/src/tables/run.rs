@@ -1,7 +1,7 @@
 //! Tables about the run itself: data, proof, environment, files.
 
 use crate::format::{UNKNOWN, bytes, count, or_unknown, seconds, shape};
-use crate::record::RunRecord;
+use crate::record::{Board, Machine, RunRecord};
 use crate::table::{Cell, Table, Tone};
 
 /// Samples per class and split.
@@ -78,7 +78,31 @@ pub fn environment(record: &RunRecord) -> Table {
     for (name, version) in &record.versions {
         add(name, version.clone());
     }
+    for bench in &record.benches {
+        if let Some(board) = &bench.board {
+            add(&format!("Board {}", board.address), describe(&bench.machine, board));
+        }
+    }
     table
+}
+
+/// A board in one line: what it is, and its condition before and after.
+fn describe(machine: &Machine, board: &Board) -> String {
+    let mut parts = vec![
+        format!("{}, {} cores, {} memory", machine.cpu_model, machine.cores, bytes(machine.memory_bytes)),
+        format!("{} {} {}, {}", machine.os, machine.kernel, machine.arch, machine.libc),
+        format!("governor {}", or_unknown(machine.governor.clone(), |governor| governor)),
+    ];
+    if let (Some(before), Some(after)) = (board.before.hottest(), board.after.hottest()) {
+        parts.push(format!("{before:.1} to {after:.1} °C"));
+    }
+    if let (Some(now), Some(max)) = (board.after.mhz, board.after.max_mhz) {
+        parts.push(format!("{now} of {max} MHz"));
+    }
+    parts.extend(board.before.throttling_until(&board.after));
+    parts.extend(machine.emulated.iter().map(|by| format!("emulated: {by}")));
+    parts.push(format!("sentei-run {}", board.runner));
+    parts.join("; ")
 }
 
 /// Files of the run with their hashes.

@@ -46,7 +46,7 @@ pub fn record() -> RunRecord {
     let mut rows = vec![baseline_row];
     let medians = [2_900_000, 1_900_000, 1_350_000];
     rows.extend(record.pruned.iter().zip(medians).map(|(variant, ns)| row(&variant.name, ns, variant)));
-    record.benches = vec![Bench { machine: machine(), threads: 2, interleaved: true, rows }];
+    record.benches = vec![Bench { machine: machine(), threads: 2, interleaved: true, rows, board: None }];
     record.pruned[1].flips = flips();
     let gate = Gate {
         max_accuracy_drop_points: Some(1.0),
@@ -79,6 +79,7 @@ fn machine() -> Machine {
         arch: "x86_64".into(),
         kernel: "6.1.0".into(),
         governor: Some("performance".into()),
+        ..Machine::default()
     }
 }
 
@@ -192,6 +193,7 @@ fn row(model: &str, ns: u64, variant: &Variant) -> BenchRow {
         first_ns: Some(ns * 2),
         latency: Latency { warmup: 10, samples_ns: (0..200).map(|i| ns + noise(i)).collect() },
         memory: variant.memory.clone(),
+        ..BenchRow::default()
     }
 }
 

@@ -6,7 +6,7 @@ use plotters::style::text_anchor::{HPos, VPos};
 use super::{AFTER, BEFORE, Chart, Drawn, GRID, INK, Legend, MUTED, draw, text};
 use crate::error::ReportError;
 use crate::format::milliseconds;
-use crate::record::{BenchRow, RunRecord};
+use crate::record::{BenchRow, Board, RunRecord};
 use crate::stats::percentile;
 
 const STRIP: i32 = 66;
@@ -18,9 +18,11 @@ const DOTS: usize = 400;
 
 /// The chart; `None` without samples.
 pub(crate) fn latency(record: &RunRecord) -> Result<Option<Chart>, ReportError> {
-    let rows = record.benches.iter().flat_map(|bench| &bench.rows);
-    let rows: Vec<&BenchRow> = rows.filter(|row| !row.latency.samples_ns.is_empty()).collect();
-    let far = rows.iter().filter_map(|row| percentile(&row.latency.samples_ns, 99.0)).max_by(f64::total_cmp);
+    // dots of an emulated machine beside those of a real one would be compared by whoever sees them
+    let real = record.benches.iter().filter(|bench| bench.machine.emulated.is_none());
+    let rows = real.flat_map(|bench| bench.rows.iter().map(|row| (bench.board.as_ref(), row)));
+    let rows: Vec<(Option<&Board>, &BenchRow)> = rows.filter(|(_, row)| !row.latency.samples_ns.is_empty()).collect();
+    let far = rows.iter().filter_map(|(_, row)| percentile(&row.latency.samples_ns, 99.0)).max_by(f64::total_cmp);
     let Some(far) = far.filter(|&far| far > 0.0) else { return Ok(None) };
     let limit = far * 1.06;
     let at = |ns: f64| (ns.min(limit) / limit * f64::from(WIDTH - RIGHT)).round() as i32;
@@ -36,7 +38,7 @@ pub(crate) fn latency(record: &RunRecord) -> Result<Option<Chart>, ReportError> 
             area.draw(&Text::new(label, (x, height + 7), text(MUTED, 13, side, VPos::Top)))?;
             tick += step;
         }
-        for (index, row) in rows.iter().enumerate() {
+        for (index, (board, row)) in rows.iter().enumerate() {
             let top = STRIP * index as i32;
             let paint = if row.model == record.baseline.name { BEFORE } else { AFTER };
             let samples = &row.latency.samples_ns;
@@ -49,7 +51,9 @@ pub(crate) fn latency(record: &RunRecord) -> Result<Option<Chart>, ReportError> 
             if let Some(middle) = percentile(samples, 50.0) {
                 let x = at(middle);
                 area.draw(&PathElement::new(vec![(x, top + 28), (x, top + 58)], INK.rgb.stroke_width(2)))?;
-                let title = format!("{} · {} · median {}", row.model, row.engine.name, milliseconds(middle / 1e6));
+                let place = board.map_or(String::new(), |board| format!(" · {}", board.address));
+                let median = milliseconds(middle / 1e6);
+                let title = format!("{} · {}{place} · median {median}", row.model, row.engine.name);
                 area.draw(&Text::new(title, (2, top + 8), text(INK, 14, HPos::Left, VPos::Top)))?;
             }
         }

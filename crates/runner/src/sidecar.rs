@@ -6,12 +6,11 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use sentei_runtime::{KernelChoice, LoadOptions, Plan};
 use serde::{Deserialize, Serialize};
 
+use crate::error::RunnerError;
 use crate::files;
-use crate::measure::EngineName;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Sidecar {
@@ -44,8 +43,8 @@ pub fn read(model: &Path, bytes: &[u8]) -> (Option<Plan>, Option<String>) {
 }
 
 /// Options that follow the plan beside `model`, if the tract engine is going to run it; and the note about one that cannot be used.
-pub fn follow(options: &LoadOptions, engine: EngineName, model: &Path, bytes: &[u8]) -> (LoadOptions, Option<String>) {
-    let measured = engine == EngineName::Tract && options.kernel_choice == KernelChoice::Measure;
+pub fn follow(options: &LoadOptions, engine: &str, model: &Path, bytes: &[u8]) -> (LoadOptions, Option<String>) {
+    let measured = engine == "tract" && options.kernel_choice == KernelChoice::Measure;
     let (plan, note) = if measured { read(model, bytes) } else { (None, None) };
     (LoadOptions { plan, ..options.clone() }, note)
 }
@@ -54,10 +53,11 @@ pub fn follow(options: &LoadOptions, engine: EngineName, model: &Path, bytes: &[
 ///
 /// # Errors
 /// When the folder cannot be written.
-pub fn write(model: &Path, bytes: &[u8], plan: &Plan) -> Result<PathBuf> {
+pub fn write(model: &Path, bytes: &[u8], plan: &Plan) -> Result<PathBuf, RunnerError> {
     let path = path_of(model);
     let sidecar = Sidecar { model: files::sha256(bytes), plan: plan.clone() };
-    files::write_atomic(&path, serde_json::to_string_pretty(&sidecar)?.as_bytes())?;
+    let text = serde_json::to_string_pretty(&sidecar).expect("plans serialise");
+    files::write_atomic(&path, text.as_bytes())?;
     Ok(path)
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, bail};
 use sentei_data::Normalise;
+
+use crate::error::RunnerError;
 
 const CLASSES: &str = "sentei.classes";
 const MEAN: &str = "sentei.mean";
@@ -20,7 +21,6 @@ pub struct Preprocessing {
 
 impl Preprocessing {
     /// Puts the classes and the scaling into a model's metadata.
-    #[cfg(any(feature = "prune", test))]
     pub fn write(&self, metadata: &mut BTreeMap<String, String>) {
         let list = |values: &[f32]| serde_json::to_string(values).expect("numbers serialise");
         metadata.insert(CLASSES.into(), serde_json::to_string(&self.classes).expect("text serialises"));
@@ -31,22 +31,24 @@ impl Preprocessing {
     /// Reads them back; `None` when the model carries none (it was not made by sentei).
     ///
     /// # Errors
-    /// When they are there and broken.
-    pub fn read(metadata: &BTreeMap<String, String>) -> Result<Option<Self>> {
+    /// [`RunnerError::Description`] when they are there and broken.
+    pub fn read(metadata: &BTreeMap<String, String>) -> Result<Option<Self>, RunnerError> {
         let (Some(classes), Some(mean), Some(std)) = (metadata.get(CLASSES), metadata.get(MEAN), metadata.get(STD))
         else {
             return Ok(None);
         };
-        let numbers = |key: &str, text: &str| -> Result<Vec<f32>> {
-            serde_json::from_str(text)
-                .with_context(|| format!("metadata `{key}` is `{text}`, expected a list of numbers"))
+        let broken = |key: &str, text: &str| RunnerError::Description(format!("metadata `{key}` is `{text}`"));
+        let numbers = |key: &str, text: &str| -> Result<Vec<f32>, RunnerError> {
+            serde_json::from_str(text).map_err(|_| {
+                RunnerError::Description(format!("metadata `{key}` is `{text}`, expected a list of numbers"))
+            })
         };
-        let classes = serde_json::from_str(classes).with_context(|| format!("metadata `{CLASSES}` is `{classes}`"))?;
+        let classes = serde_json::from_str(classes).map_err(|_| broken(CLASSES, classes))?;
         let (mean, std) = (numbers(MEAN, mean)?, numbers(STD, std)?);
         if mean.is_empty() || mean.len() != std.len() || std.iter().any(|s| !s.is_finite() || *s <= 0.0) {
-            bail!(
+            return Err(RunnerError::Description(format!(
                 "metadata `{MEAN}` and `{STD}` need the same number of entries and deviations above 0, found {mean:?} and {std:?}"
-            );
+            )));
         }
         Ok(Some(Preprocessing { classes, normalise: Normalise { mean, std } }))
     }
