@@ -7,17 +7,19 @@ use anyhow::Result;
 use sentei_report::tables;
 use sentei_runtime::{KernelChoice, LoadOptions, noise_inputs};
 
+use crate::board::{self, Address, BoardArgs};
 use crate::exit::usage;
 use crate::files;
 use crate::measure::{self, EngineName, Plan, Subject};
 use crate::npy;
 use crate::output::Output;
+use crate::report::Joined;
 
 /// Measures models in interleaved rounds; the first one is what the others are compared with.
 #[derive(clap::Args)]
 pub struct Args {
     /// ONNX files; ratios are first / this one, so put the baseline first
-    #[arg(value_name = "MODEL", required_unless_present = "memory_of")]
+    #[arg(value_name = "MODEL", required_unless_present_any = ["memory_of", "run"])]
     models: Vec<PathBuf>,
     /// Engine that runs the models
     #[arg(long, value_enum, value_name = "ENGINE", default_value = "tract")]
@@ -67,6 +69,12 @@ pub struct Args {
     /// Write the model's noise input and its output as input0.npy, output0.npy, ... to this existing folder
     #[arg(long, value_name = "FOLDER")]
     save_tensors: Option<PathBuf>,
+    #[command(flatten)]
+    board: BoardArgs,
+    /// Measure the dense and the shipped model of this run folder, and put the board's figures into its report beside those of
+    /// the host
+    #[arg(long, help_heading = "On a board", value_name = "RUN", requires = "board", conflicts_with = "models")]
+    run: Option<PathBuf>,
     /// Measure the memory of this one model and print it as JSON (what `bench` starts itself for)
     #[arg(long, hide = true, value_name = "MODEL")]
     memory_of: Option<PathBuf>,
@@ -99,8 +107,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if let Some(folder) = args.save_tensors.as_ref().filter(|folder| !folder.is_dir()) {
         return usage(format!("--save-tensors: {} is no folder", folder.display()));
     }
-    let subjects: Vec<Subject> =
-        args.models.iter().map(|path| Subject { name: path.display().to_string(), path: path.clone() }).collect();
+    let run = args.run.as_deref().map(Joined::open).transpose()?;
+    let named = |path: &PathBuf| Subject { name: path.display().to_string(), path: path.clone() };
+    let subjects: Vec<Subject> = run.as_ref().map_or_else(|| args.models.iter().map(named).collect(), Joined::subjects);
     let plan = Plan {
         engine: args.engine,
         options,
@@ -110,6 +119,12 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         memory: !args.no_memory,
         tune: args.tune,
     };
+    if let Some(address) = &args.board.board {
+        if args.per_layer || args.save_tensors.is_some() {
+            return usage("--per-layer and --save-tensors are of this machine, not of a --board");
+        }
+        return on_board(address, &args, &subjects, &plan, run, out);
+    }
     let measure::Measured { bench, mut sessions, notes } = measure::bench(&subjects, &plan)?;
     out.say(tables::bench(&bench).plain());
     if !args.no_memory {
@@ -144,6 +159,43 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         npy::save(folder, "output", &session.run(&inputs)?)?;
     }
     let json = bench.to_json();
+    if let Some(path) = &args.output {
+        files::write_atomic(path, serde_json::to_string_pretty(&json)?.as_bytes())?;
+    }
+    out.object(&json);
+    Ok(())
+}
+
+/// Measures on the board, and on this machine beside it.
+fn on_board(
+    address: &Address,
+    args: &Args,
+    subjects: &[Subject],
+    plan: &Plan,
+    run: Option<Joined>,
+    out: Output,
+) -> Result<()> {
+    let board = board::bench(address, &args.board, subjects, plan, out)?;
+    // a run has been measured on its host already
+    let host = match args.board.with_host() && run.is_none() {
+        true => Some(measure::bench(subjects, plan)?.bench),
+        false => None,
+    };
+    for bench in host.iter().chain([&board]) {
+        out.say(format!("{}:", tables::place(bench)));
+        out.say(tables::bench(bench).plain());
+        if bench.rows.iter().any(|row| row.memory.is_some()) {
+            out.say(tables::bench_memory(bench).plain());
+        }
+        bench.warnings().iter().for_each(|warning| out.note(format!("warning: {}: {warning}", tables::place(bench))));
+    }
+    let tested = board.rows.iter().filter(|row| row.self_test.is_some()).count();
+    out.say(format!("self-test on the board: {tested} of {} models passed", board.rows.len()));
+    if let Some(run) = run {
+        out.say(format!("wrote {}", run.join(board.clone())?.display()));
+    }
+    let mut json = board.to_json();
+    json["host"] = host.map_or(serde_json::Value::Null, |bench| bench.to_json());
     if let Some(path) = &args.output {
         files::write_atomic(path, serde_json::to_string_pretty(&json)?.as_bytes())?;
     }

@@ -10,6 +10,25 @@ pub enum Failure {
     /// A flag or recipe value that cannot be meant.
     #[error("{0}")]
     Usage(String),
+    /// A board does not answer.
+    #[error("{board} cannot be reached: {why}")]
+    Unreachable {
+        /// Its address.
+        board: String,
+        /// What the program that makes the link says.
+        why: String,
+    },
+    /// Something would take more than there is, or than is allowed.
+    #[error("{0}")]
+    Limit(String),
+    /// The runner failed on a board.
+    #[error("on the board: {words}")]
+    OnBoard {
+        /// Its exit code, which is ours.
+        status: u8,
+        /// What it said.
+        words: String,
+    },
     /// Tools that the verb needs are not on this machine.
     #[error("{what} needs what is not here:\n  - {}", missing.join("\n  - "))]
     Missing {
@@ -46,7 +65,9 @@ fn one(link: &(dyn std::error::Error + 'static)) -> Option<u8> {
         return Some(match failure {
             Failure::Usage(_) => 2,
             Failure::Gate(_) => 3,
-            Failure::Absent { .. } | Failure::Missing { .. } => 5,
+            Failure::Absent { .. } | Failure::Missing { .. } | Failure::Unreachable { .. } => 5,
+            Failure::Limit(_) => 6,
+            Failure::OnBoard { status, .. } => *status,
         });
     }
     if let Some(error) = link.downcast_ref::<sentei_runtime::RuntimeError>() {

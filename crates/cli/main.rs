@@ -9,6 +9,7 @@ mod npy;
 mod output;
 
 mod bench;
+mod board;
 mod build;
 mod doctor;
 mod report;

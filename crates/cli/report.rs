@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use sentei_report::export::{self, Pictures};
-use sentei_report::record::RunRecord;
+use sentei_report::record::{Bench, RunRecord, Variant};
 use serde_json::json;
 
 use crate::files;
+use crate::measure::Subject;
 use crate::output::Output;
 
 /// Renders the report of a run again, for example after an update of sentei.
@@ -37,11 +38,51 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     Ok(())
 }
 
+/// A finished run whose report gets the figures of a board.
+pub struct Joined {
+    run: PathBuf,
+    record: RunRecord,
+}
+
+impl Joined {
+    /// Reads the report of a run folder.
+    ///
+    /// # Errors
+    /// When there is none, or it has no pruned model.
+    pub fn open(run: &Path) -> Result<Self> {
+        let path = run.join("report.json");
+        let record =
+            RunRecord::from_json(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))?;
+        anyhow::ensure!(record.chosen().is_some(), "{} has no pruned model to measure", run.display());
+        Ok(Self { run: run.to_owned(), record })
+    }
+
+    /// The dense model and the one that ships, under the names that the report has for them.
+    pub fn subjects(&self) -> Vec<Subject> {
+        let files = [(Some(&self.record.baseline), "dense.onnx"), (self.record.chosen(), "model.onnx")];
+        let subject = |(variant, file): (Option<&Variant>, &str)| {
+            Some(Subject { name: variant?.name.clone(), path: self.run.join(file) })
+        };
+        files.into_iter().filter_map(subject).collect()
+    }
+
+    /// Puts the board's figures into the report, in place of earlier ones of the same board; returns the page.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn join(mut self, bench: Bench) -> Result<PathBuf> {
+        let address = |bench: &Bench| bench.board.as_ref().map(|board| board.address.clone());
+        self.record.benches.retain(|other| address(other) != address(&bench) || other.threads != bench.threads);
+        self.record.benches.push(bench);
+        write(&self.run, &self.record)?;
+        Ok(self.run.join("report.html"))
+    }
+}
+
 /// Writes the record as `report.json` and every page made of it.
 ///
 /// # Errors
 /// When the record contradicts itself or a file cannot be written.
-#[cfg(feature = "prune")]
 pub fn write(run: &Path, record: &RunRecord) -> Result<()> {
     files::write_atomic(&run.join("report.json"), export::report_json(record)?.as_bytes())?;
     write_pages(run, record).map(|_| ())
