@@ -1,11 +1,11 @@
 //! Models loaded and timed side by side in one process.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sentei_report::record::{Bench, BenchRow, Machine};
-use sentei_runtime::meter::{Contender, LatencyPlan, measure_latency, timed_load};
-use sentei_runtime::{Engine, LoadOptions, Session, noise_inputs};
+use sentei_runtime::meter::{Contender, EnergyMeter, LatencyPlan, measure_latency, timed_load};
+use sentei_runtime::{Engine, HostTensor, LoadOptions, Session, noise_inputs};
 
 use crate::error::RunnerError;
 use crate::self_test::SelfTest;
@@ -13,6 +13,9 @@ use crate::{embedded, sidecar};
 
 /// Rounds after which more say nothing new and only make files large.
 const MAX_ROUNDS: usize = 5_000;
+
+/// Time that each model runs alone for its energy; meters count in steps of milliseconds.
+const ENERGY_TIME: Duration = Duration::from_secs(1);
 
 /// Most time for timing kernels where the decisions are kept.
 pub const TUNING: Duration = Duration::from_secs(10);
@@ -97,6 +100,10 @@ pub fn bench(engine: &dyn Engine, subjects: &[Subject], plan: &Plan) -> Result<M
         RunnerError::Model { path, source }
     })?;
     drop(contenders);
+    let meter = EnergyMeter::find();
+    if let Some(meter) = &meter {
+        notes.push(format!("energy is what {} counts, idle share included", meter.source));
+    }
     let mut rows = Vec::new();
     for (index, (timing, subject)) in timings.into_iter().zip(subjects).enumerate() {
         rows.push(BenchRow {
@@ -106,12 +113,36 @@ pub fn bench(engine: &dyn Engine, subjects: &[Subject], plan: &Plan) -> Result<M
             first_ns: Some(timing.first_ns),
             latency: timing.latency,
             self_test: tests[index],
+            energy_uj: match &meter {
+                Some(meter) => energy(meter, &mut *sessions[index], &inputs[index])
+                    .map_err(RunnerError::of_model(&subject.path))?,
+                None => None,
+            },
             ..BenchRow::default()
         });
     }
     let threads = plan.options.threads;
     let bench = Bench { machine: Machine::here(), threads, interleaved: true, rows, ..Bench::default() };
     Ok(Measured { bench, sessions, notes })
+}
+
+/// Microjoules of one run: what the meter counts while the model runs alone, again and again.
+fn energy(
+    meter: &EnergyMeter,
+    session: &mut dyn Session,
+    inputs: &[HostTensor],
+) -> Result<Option<f64>, sentei_runtime::RuntimeError> {
+    let (runs, counted) = meter.measure(|| {
+        let started = Instant::now();
+        let mut runs = 0u32;
+        while started.elapsed() < ENERGY_TIME {
+            session.run(inputs)?;
+            runs += 1;
+        }
+        Ok(runs)
+    });
+    let runs = runs?;
+    Ok(counted.map(|microjoules| microjoules / f64::from(runs.max(1))))
 }
 
 /// The self-test of a model, in a session of its own: it must neither warm up the one that is measured nor take its batch.
