@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
+use sentei_report::record::Bench;
 use sentei_report::tables;
 use sentei_runtime::{KernelChoice, LoadOptions, noise_inputs};
 
@@ -130,6 +131,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if !args.no_memory {
         out.say(tables::bench_memory(&bench).plain());
     }
+    say_energy(&bench, &out);
     if args.per_layer {
         for (subject, session) in subjects.iter().zip(&mut sessions) {
             let inputs = noise_inputs(&**session, 1);
@@ -166,6 +168,14 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     Ok(())
 }
 
+/// The table of energy, where there is something in it.
+fn say_energy(bench: &Bench, out: &Output) {
+    let table = tables::bench_energy(bench);
+    if !table.is_empty() {
+        out.say(table.plain());
+    }
+}
+
 /// Measures on the board, and on this machine beside it.
 fn on_board(
     address: &Address,
@@ -187,6 +197,7 @@ fn on_board(
         if bench.rows.iter().any(|row| row.memory.is_some()) {
             out.say(tables::bench_memory(bench).plain());
         }
+        say_energy(bench, &out);
         bench.warnings().iter().for_each(|warning| out.note(format!("warning: {}: {warning}", tables::place(bench))));
     }
     let tested = board.rows.iter().filter(|row| row.self_test.is_some()).count();

@@ -208,6 +208,10 @@ fn bench(args: &Args) -> Result<(), RunnerError> {
     if args.memory {
         text += &tables::bench_memory(&bench).plain();
     }
+    let energy = tables::bench_energy(&bench);
+    if !energy.is_empty() {
+        text += &energy.plain();
+    }
     bench.warnings().iter().for_each(|warning| eprintln!("warning: {warning}"));
     if let Some(path) = &args.output {
         files::write_atomic(path, serde_json::to_string(&bench).expect("records serialise").as_bytes())?;

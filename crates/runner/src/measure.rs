@@ -139,7 +139,7 @@ fn energy(
             session.run(inputs)?;
             runs += 1;
         }
-        Ok(runs)
+        Ok::<u32, sentei_runtime::RuntimeError>(runs)
     });
     let runs = runs?;
     Ok(counted.map(|microjoules| microjoules / f64::from(runs.max(1))))

@@ -27,6 +27,7 @@ pub fn report_markdown(record: &RunRecord) -> Result<String, ReportError> {
     page.section("Recall at a fixed false-alarm rate", &tables::false_alarms(record));
     page.section("Accuracy against sparsity", &tables::variants(record));
     page.section("Latency", &tables::latency(record));
+    page.section("Energy of one run", &tables::energy(record));
     page.section("Memory", &tables::memory(record));
     page.section("What the memory columns mean", &tables::memory_definitions());
     page.section("File size by purpose", &tables::size(record));

@@ -101,6 +101,24 @@ pub fn bench_memory(bench: &Bench) -> Table {
     table
 }
 
+/// Energy of one run, for the rows where a meter was readable.
+pub fn bench_energy(bench: &Bench) -> Table {
+    let mut table = Table::new(&["Model", "Engine", "#Energy per run"]);
+    for (row, energy) in bench.rows.iter().filter_map(|row| Some((row, row.energy_uj?))) {
+        let millijoules = format!("{:.3} mJ", energy / 1e3);
+        table.push([row.model.as_str().into(), row.engine.name.as_str().into(), millijoules.into()]);
+    }
+    table
+}
+
+/// [`bench_energy`] of every bench of the run; emulated machines have no energy to speak of.
+pub fn energy(record: &RunRecord) -> Table {
+    joined(
+        record,
+        |bench| if bench.machine.emulated.is_some() { bench_energy(&Bench::default()) } else { bench_energy(bench) },
+    )
+}
+
 fn empty_memory() -> Table {
     let heads: Vec<String> = Memory::DEFINITIONS.iter().map(|(title, _)| format!("#{title}")).collect();
     let titles: Vec<&str> = ["Model", "Engine"].into_iter().chain(heads.iter().map(String::as_str)).collect();

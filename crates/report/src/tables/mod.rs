@@ -7,7 +7,7 @@ mod sweep;
 mod verdict;
 
 pub(crate) use cost::size_parts;
-pub use cost::{bench, bench_memory, latency, layers, memory, memory_definitions, place, size};
+pub use cost::{bench, bench_energy, bench_memory, energy, latency, layers, memory, memory_definitions, place, size};
 pub use quality::{confusion, false_alarms, flips, recall, sensitivity, variants};
 pub use run::{dataset, environment, equivalence, files, gate, phases};
 pub use sweep::{sweep_cells, sweep_matrix};

@@ -85,6 +85,7 @@ pub fn report_html(record: &RunRecord, pictures: &Pictures) -> Result<String, Re
         latency => tables::latency(record),
         size_chart => chart::size(record)?,
         size => tables::size(record),
+        energy => tables::energy(record),
         memory => tables::memory(record),
         definitions => tables::memory_definitions(),
         layers => layers,
