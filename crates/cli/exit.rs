@@ -50,7 +50,9 @@ fn one(link: &(dyn std::error::Error + 'static)) -> Option<u8> {
             return Some(5);
         }
         match link.downcast_ref() {
-            Some(sentei_convert::ConvertError::Mismatch { .. }) => return Some(4),
+            Some(sentei_convert::ConvertError::Mismatch { .. } | sentei_convert::ConvertError::Pattern { .. }) => {
+                return Some(4);
+            }
             Some(sentei_convert::ConvertError::Limit { .. }) => return Some(6),
             _ => {}
         }
