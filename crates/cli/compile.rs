@@ -263,6 +263,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let (layers, groups) = (holding.clone().count(), holding.sum::<usize>());
     if options.keep_groups {
         out.say(format!("2:4: {groups} groups of 4 in {layers} layers of the written file checked one by one"));
+        if compiled.dead_channels_stay {
+            out.say("  dead channels stay: without them groups of 4 would be torn");
+        }
         explain(&compiled.patterns).into_iter().skip(1).for_each(|line| out.say(line));
     }
     if args.tune {
@@ -280,7 +283,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "folding_max_abs_error": compiled.deployment.max_abs,
         "folding_max_ulp": compiled.deployment.max_ulp,
         "target": args.target.and_then(|t| Some(t.to_possible_value()?.get_name().to_string())),
-        "two_of_four": { "layers": layers, "groups": groups },
+        "two_of_four": { "layers": layers, "groups": groups, "dead_channels_stay": compiled.dead_channels_stay },
         "rounding_max_abs_error": compiled.rounding.as_ref().map(|r| r.max_abs),
         "tensors": compiled.tensors.iter().map(|row| json!({
             "name": row.name, "shape": row.shape, "nnz": row.nnz, "encoding": row.encoding, "values": row.values,

@@ -73,5 +73,11 @@ mod tests {
         let absent = sentei_runtime::RuntimeError::EngineAbsent { what: "a".into(), how_to_get_it: "b".into() };
         assert_eq!(code(&anyhow::Error::from(absent).context("bench")), 5);
         assert_eq!(code(&anyhow::anyhow!("other")), 1);
+        #[cfg(feature = "prune")]
+        {
+            let [layer, weight, why] = ["conv", "w", "3 of 4"].map(String::from);
+            let torn = sentei_convert::ConvertError::Pattern { layer, weight, why };
+            assert_eq!(code(&anyhow::Error::from(torn).context("compiling")), 4);
+        }
     }
 }

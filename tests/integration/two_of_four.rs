@@ -66,7 +66,7 @@ fn a_model_pruned_to_two_of_four_keeps_to_it_in_every_group_of_the_file_for_tens
         assert!(histogram[2] > 9 * (histogram[0] + histogram[1]), "{name} keeps half: {histogram:?}");
     }
     let groups: usize = able.iter().map(|(.., histogram)| histogram.iter().sum::<usize>()).sum();
-    assert_eq!(said["two_of_four"], serde_json::json!({"layers": 19, "groups": groups}));
+    assert_eq!([&said["two_of_four"]["layers"], &said["two_of_four"]["groups"]], [19, groups]);
     let encodings = said["tensors"].as_array().expect("rows").iter().map(|row| row["encoding"].as_str());
     assert!(encodings.clone().count() == 20 && encodings.into_iter().all(|e| e == Some("dense")));
 

@@ -65,6 +65,8 @@ pub struct Compiled {
     pub done: Vec<Step>,
     /// Which layers of the written file keep to 2:4.
     pub patterns: Vec<LayerPattern>,
+    /// Whether dead channels were left in, because without them groups of 4 would be torn.
+    pub dead_channels_stay: bool,
 }
 
 /// Optimises, rounds and packs a graph, reads the bytes back and compares every layer.
@@ -75,9 +77,9 @@ pub struct Compiled {
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, ConvertError> {
     let trace = |graph| Trace::of(graph, options.seed, options.samples, options.max_bytes);
     let before = trace(graph)?;
-    let rewritten = match options.keep_groups {
+    let (rewritten, dead_channels_stay) = match options.keep_groups {
         true => two_of_four::deploy_in_whole_groups(graph)?,
-        false => passes::for_deployment(graph.clone())?,
+        false => (passes::for_deployment(graph.clone())?, false),
     };
     let deployed = trace(&rewritten.graph)?;
     let deployment = before.compare(&deployed, Tolerance::Rounding);
@@ -96,7 +98,19 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, Conv
     let rounding = (options.values != Values::F32).then(|| deployed.compare(&packed, Tolerance::Report));
     let dense_bytes = export(&twin, options.export)?;
     let done = rewritten.steps;
-    Ok(Compiled { bytes, dense_bytes, graph: twin, tensors, equivalence, deployment, rounding, done, patterns })
+    let graph = twin;
+    Ok(Compiled {
+        bytes,
+        dense_bytes,
+        graph,
+        tensors,
+        equivalence,
+        deployment,
+        rounding,
+        done,
+        patterns,
+        dead_channels_stay,
+    })
 }
 
 fn accept(stage: &'static str, equivalence: &Equivalence) -> Result<(), ConvertError> {

@@ -127,7 +127,7 @@ impl fmt::Display for TwoOfFour {
             TwoOfFour::Grouped { groups, .. } => {
                 write!(f, "{groups} groups: TensorRT does not consider sparse kernels for grouped convolutions")
             }
-            TwoOfFour::Inputs(inputs) => write!(f, "{inputs} input channels: no multiple of 4"),
+            TwoOfFour::Inputs(inputs) => write!(f, "input channels: {inputs}, no multiple of 4"),
             TwoOfFour::Unknown => f.write_str("an operator reads it that sentei cannot import"),
         }
     }
@@ -201,12 +201,12 @@ fn some(names: &[&str]) -> String {
 
 /// The deployment passes, without removing channels where that would tear groups of 4 that keep to the pattern.
 ///
-/// Input channels that go let all later ones move up, into other groups.
-pub(crate) fn deploy_in_whole_groups(graph: &Graph) -> Result<Rewritten, PassError> {
+/// Input channels that go let all later ones move up, into other groups. Also says whether channels stay for that reason.
+pub(crate) fn deploy_in_whole_groups(graph: &Graph) -> Result<(Rewritten, bool), PassError> {
     let rewritten = passes::for_deployment(graph.clone())?;
     match check_kept(graph, &rewritten.graph) {
-        Ok(()) => Ok(rewritten),
-        Err(_) => passes::for_deployment_with_all_channels(graph.clone()),
+        Ok(()) => Ok((rewritten, false)),
+        Err(_) => Ok((passes::for_deployment_with_all_channels(graph.clone())?, true)),
     }
 }
 
@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(
             found,
             [
-                "stem: 3 input channels: no multiple of 4",
+                "stem: input channels: 3, no multiple of 4",
                 "dw: depthwise: one input channel per filter, no groups of 4",
                 "grouped: 2 groups: TensorRT does not consider sparse kernels for grouped convolutions",
                 "wide: 8 input and 6 output channels: TensorRT rarely picks sparse kernels below 256",
@@ -308,14 +308,14 @@ mod tests {
             error.is_mismatch() && error.to_string().contains("`v") && error.to_string().contains("`y`"),
             "{error}"
         );
-        let whole = deploy_in_whole_groups(&graph).unwrap();
+        let (whole, stayed) = deploy_in_whole_groups(&graph).unwrap();
         check_kept(&graph, &whole.graph).unwrap();
-        assert!(whole.steps.iter().all(|s| s.pass != "drop_dead_channels"));
+        assert!(stayed && whole.steps.iter().all(|s| s.pass != "drop_dead_channels"));
         // Where the channels of a whole group are dead, the others keep their company, and the dead ones go.
         let mut graph = Graph::parse(text).unwrap();
         prune(&mut graph, "v", |i| if i / 8 % 2 == 0 { [4, 5] } else { [6, 7] }.contains(&(i % 8)));
-        let small = deploy_in_whole_groups(&graph).unwrap();
-        assert!(small.steps.iter().any(|s| s.pass == "drop_dead_channels"), "{:?}", small.steps);
+        let (small, stayed) = deploy_in_whole_groups(&graph).unwrap();
+        assert!(!stayed && small.steps.iter().any(|s| s.pass == "drop_dead_channels"), "{:?}", small.steps);
         assert_eq!(small.graph.facts().unwrap()[&small.graph.value("r").unwrap()].shape, [1, 4]);
     }
 }
