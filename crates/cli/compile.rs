@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
-use sentei_convert::{CompileOptions, Compiled, ExportOptions};
+use sentei_convert::{CompileOptions, Compiled, ExportOptions, explain};
 use sentei_data::Normalise;
 use sentei_graph::Graph;
 use sentei_report::format;
@@ -74,6 +74,30 @@ impl From<Values> for sentei_convert::Values {
     }
 }
 
+/// Where the model will run, which decides how its weights are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Target {
+    /// Any runtime that reads ONNX: --packing inline
+    Portable,
+    /// sentei's own engine: --packing functions
+    TractCpu,
+    /// ONNX Runtime on a CPU: --packing functions
+    OrtCpu,
+    /// ONNX Runtime with TensorRT: --packing dense, and layers with 2:4 zeros keep them, checked group by group
+    OrtTensorrt,
+}
+
+impl From<Target> for sentei_convert::Target {
+    fn from(target: Target) -> Self {
+        match target {
+            Target::Portable => Self::Portable,
+            Target::TractCpu => Self::TractCpu,
+            Target::OrtCpu => Self::OrtCpu,
+            Target::OrtTensorrt => Self::OrtTensorrt,
+        }
+    }
+}
+
 /// The `[compile]` table of a recipe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -92,7 +116,7 @@ impl CompileRecipe {
     pub fn check(self) -> Result<()> {
         if self.packing == Packing::Dense && self.values != Values::F32 {
             return usage(format!(
-                "--packing dense stores f32; --values {} would only round the weights",
+                "--packing dense (also of --target ort-tensorrt) stores f32; --values {} would only round the weights",
                 self.values.name()
             ));
         }
@@ -140,6 +164,9 @@ pub struct Args {
     output: PathBuf,
     #[command(flatten)]
     options: CompileArgs,
+    /// Where the model will run, in place of --packing
+    #[arg(long, value_enum, value_name = "TARGET", conflicts_with = "packing")]
+    target: Option<Target>,
     /// Class names in the order of the outputs, written into the file so that `sentei run` knows them
     #[arg(long, value_name = "NAMES", value_delimiter = ',', requires = "mean")]
     classes: Vec<String>,
@@ -201,10 +228,17 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
     let mut recipe = CompileRecipe::default();
     args.options.overlay(&mut recipe);
+    let target = args.target.map(sentei_convert::Target::from);
+    if target.is_some_and(|t| t.packing() == sentei_convert::Packing::Dense) {
+        recipe.packing = Packing::Dense;
+    }
     recipe.check()?;
     let mut graph = models::read(&args.input)?;
     args.describe(&mut graph)?;
-    let options = recipe.options();
+    let mut options = recipe.options();
+    if let Some(target) = target {
+        (options.packing, options.keep_groups) = (target.packing(), target.keeps_groups());
+    }
     let compiled = compiled(&graph, &options).with_context(|| format!("compiling {}", args.input.display()))?;
     files::write_atomic(&args.output, &compiled.bytes)?;
 
@@ -239,6 +273,15 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         compiled.deployment.max_ulp,
         compiled.rounding.as_ref().map_or(String::new(), |r| format!("; rounding the weights to {} by {:.1e}", options.values.name(), r.max_abs))
     ));
+    let holding = compiled.patterns.iter().filter_map(|l| l.pattern.groups());
+    let (layers, groups) = (holding.clone().count(), holding.sum::<usize>());
+    if options.keep_groups {
+        out.say(format!("2:4: {groups} groups of 4 in {layers} layers of the written file checked one by one"));
+        if compiled.dead_channels_stay {
+            out.say("  dead channels stay: without them groups of 4 would be torn");
+        }
+        explain(&compiled.patterns).into_iter().skip(1).for_each(|line| out.say(line));
+    }
     if args.tune {
         tune(&args.output, &compiled.bytes, &out)?;
     }
@@ -253,6 +296,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "packed_max_ulp": compiled.equivalence.max_ulp,
         "folding_max_abs_error": compiled.deployment.max_abs,
         "folding_max_ulp": compiled.deployment.max_ulp,
+        "target": args.target.and_then(|t| Some(t.to_possible_value()?.get_name().to_string())),
+        "two_of_four": { "layers": layers, "groups": groups, "dead_channels_stay": compiled.dead_channels_stay },
         "rounding_max_abs_error": compiled.rounding.as_ref().map(|r| r.max_abs),
         "tensors": compiled.tensors.iter().map(|row| json!({
             "name": row.name, "shape": row.shape, "nnz": row.nnz, "encoding": row.encoding, "values": row.values,

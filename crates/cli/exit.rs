@@ -82,7 +82,9 @@ fn one(link: &(dyn std::error::Error + 'static)) -> Option<u8> {
             return Some(5);
         }
         match link.downcast_ref() {
-            Some(sentei_convert::ConvertError::Mismatch { .. }) => return Some(4),
+            Some(sentei_convert::ConvertError::Mismatch { .. } | sentei_convert::ConvertError::Pattern { .. }) => {
+                return Some(4);
+            }
             Some(sentei_convert::ConvertError::Limit { .. }) => return Some(6),
             _ => {}
         }
@@ -103,5 +105,11 @@ mod tests {
         let absent = sentei_runtime::RuntimeError::EngineAbsent { what: "a".into(), how_to_get_it: "b".into() };
         assert_eq!(code(&anyhow::Error::from(absent).context("bench")), 5);
         assert_eq!(code(&anyhow::anyhow!("other")), 1);
+        #[cfg(feature = "prune")]
+        {
+            let [layer, weight, why] = ["conv", "w", "3 of 4"].map(String::from);
+            let torn = sentei_convert::ConvertError::Pattern { layer, weight, why };
+            assert_eq!(code(&anyhow::Error::from(torn).context("compiling")), 4);
+        }
     }
 }

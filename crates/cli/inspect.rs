@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use sentei_convert::ImportOptions;
+use sentei_convert::{ImportOptions, LayerPattern, explain};
 use sentei_report::format;
 use sentei_report::table::Table;
 use serde_json::json;
@@ -25,7 +25,8 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let options = ImportOptions { directory: args.model.parent().map(Into::into), ..ImportOptions::default() };
     let found =
         sentei_convert::inspect(&bytes, &options).with_context(|| format!("inspecting {}", args.model.display()))?;
-    let mut table = Table::new(&["Layer", "Op", "Shape", "#Density", "#Bytes", "#MACs", "#Dense MACs", "Pruning it"]);
+    let mut table =
+        Table::new(&["Layer", "Op", "Shape", "#Density", "#Bytes", "#MACs", "#Dense MACs", "2:4", "Pruning it"]);
     for layer in &found.layers {
         let shape = layer.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join("x");
         table.push([
@@ -36,6 +37,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             format::large(layer.bytes).into(),
             format::or_unknown(layer.macs, format::large).into(),
             format::or_unknown(layer.dense_macs, format::large).into(),
+            layer.two_of_four.short().into(),
             layer.advice.clone().into(),
         ]);
     }
@@ -58,6 +60,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
             named.join(", ")
         ));
     }
+    let tensor_cores: Vec<LayerPattern> = found.layers.iter().map(pattern).collect();
+    if tensor_cores.iter().any(|l| l.pattern.holds()) {
+        out.say("sparse tensor cores:");
+        explain(&tensor_cores).into_iter().for_each(|line| out.say(line));
+    }
     for note in &found.notes {
         out.say(format!("note: {note}"));
     }
@@ -73,12 +80,19 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "macs": found.macs,
         "dense_macs": found.dense_macs,
         "unsupported": found.unsupported,
+        "metadata": found.metadata,
         "layers": found.layers.iter().map(|l| json!({
             "name": l.name, "op": l.op, "shape": l.shape, "density": l.density, "patterns": patterns(l), "bytes": l.bytes,
+            "tensor_cores": { "state": l.two_of_four.short(), "eligible": l.two_of_four.holds(), "why": l.two_of_four.to_string() },
             "macs": l.macs, "dense_macs": l.dense_macs, "kernel": if l.encoding == "dense" { "dense" } else { "sparse" }, "advice": l.advice,
         })).collect::<Vec<_>>(),
     }));
     Ok(())
+}
+
+fn pattern(row: &sentei_convert::LayerRow) -> LayerPattern {
+    let (layer, weight) = (row.name.clone(), row.weight.clone());
+    LayerPattern { layer, weight, pattern: row.two_of_four, pruned: row.density < 1.0 }
 }
 
 fn patterns(layer: &sentei_convert::LayerRow) -> Vec<String> {

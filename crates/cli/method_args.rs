@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sentei_graph::Graph;
+use sentei_graph::{Graph, Op};
 use sentei_prune::config::PruneConfig;
+use sentei_prune::granularity::Granularity;
 use sentei_prune::methods::{Method, method, methods};
-use sentei_prune::prunable_layers;
+use sentei_prune::{Layer, LayerKind, layers, prunable_layers};
 
 use crate::exit::usage;
 use crate::recipe::{Recipe, RecipeArgs};
@@ -26,10 +27,10 @@ pub struct MethodArgs {
     /// fixes the density), block (4 neighbouring output channels), or TOML such as '{ block = { rows = 8 } }'
     #[arg(long, value_name = "NAME|N:M|TOML")]
     granularity: Option<String>,
-    /// When weights go: one_shot, iterative, cubic, ac_dc, rigl, set, or TOML such as '{ iterative = { rounds = 5 } }'
+    /// When weights go: one_shot, iterative, cubic, ac_dc, rigl, set, reselect, or TOML such as '{ iterative = { rounds = 5 } }'
     #[arg(long, value_name = "NAME|TOML")]
     schedule: Option<String>,
-    /// What the optimiser moves: plain, sign_in, ham, or TOML such as '{ sign_in = { reset_period = 2 } }'
+    /// What the optimiser moves: plain, sign_in, ham, sr_ste, or TOML such as '{ sign_in = { reset_period = 2 } }'
     #[arg(long, value_name = "NAME|TOML")]
     parameterisation: Option<String>,
 }
@@ -112,12 +113,39 @@ fn n_m(text: &str) -> String {
     }
 }
 
-/// Which layers stay dense because they are too narrow for the pattern, in a sentence; `None` when there are none.
+/// Which layers stay dense under an N:M pattern and why, and which have it for nothing, in a sentence; `None` when there
+/// are none, or no pattern.
 pub fn left_dense(graph: &Graph, prune: &PruneConfig) -> Option<String> {
-    let layers = prunable_layers(graph, prune.prunable_set());
-    let names = prune.granularity.left_dense(&layers);
     let pattern = prune.granularity;
-    (!names.is_empty()).then(|| format!("too few input channels for {pattern}, left dense: {}", names.join(", ")))
+    let Granularity::NM { m, .. } = pattern else { return None };
+    let taking_part = prunable_layers(graph, prune.prunable_set());
+    let narrow = pattern.left_dense(&taking_part);
+    let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+    for layer in layers(graph) {
+        let inputs = layer.shape.get(1).copied().unwrap_or(0);
+        let takes_part = taking_part.contains(&layer);
+        let has_pattern = takes_part && !narrow.contains(&layer.name.as_str());
+        let why = match has_pattern {
+            false if layer.kind == LayerKind::Depthwise => "depthwise, left dense",
+            false if !takes_part => "not pruned (prune_first, prune_last), left dense",
+            false => "too few input channels, left dense",
+            true if is_grouped(graph, &layer) => "has the pattern, but TensorRT runs grouped convolutions dense",
+            true if !inputs.is_multiple_of(m) => "has the pattern, but no whole groups: TensorRT runs it dense",
+            true => continue,
+        };
+        match reasons.iter_mut().find(|(known, _)| *known == why) {
+            Some((_, names)) => names.push(layer.name),
+            None => reasons.push((why, vec![layer.name])),
+        }
+    }
+    let parts: Vec<String> = reasons.iter().map(|(why, names)| format!("{why}: {}", names.join(", "))).collect();
+    (!parts.is_empty()).then(|| format!("{pattern}: {}", parts.join("; ")))
+}
+
+/// Whether a convolution with several groups reads the weight of `layer`.
+fn is_grouped(graph: &Graph, layer: &Layer) -> bool {
+    let node = graph.nodes().find(|(_, node)| graph.name(node.output) == layer.node);
+    matches!(node, Some((_, node)) if matches!(&node.op, Op::Conv(conv) if conv.groups > 1))
 }
 
 /// A `[prune]` table with this one key, from a name or from TOML.
@@ -138,7 +166,8 @@ pub fn help() -> String {
          \nWhat is removed together (--granularity) goes with every method:\n  \
          unstructured  single weights: most accurate at a given density, run by the sparse kernels\n  \
          2:4, N:M      N of every M weights along the input channels stay, so no --density;\n                \
-         TensorRT runs 2:4 sparse; narrower layers stay dense; not with rigl and set\n  \
+         TensorRT can run 2:4 sparse where that is faster (`inspect` says which layers qualify);\n                \
+         narrower layers stay dense; not with rigl and set\n  \
          block         4 neighbouring output channels lose the same weights; --density counts blocks"
 }
 
@@ -149,7 +178,7 @@ pub fn sweep_help() -> String {
          [prune.retrain] says (--retrain-epochs). One that removes initial weights starts from those of its seed and trains for\n\
          the whole [train] budget (--epochs). sr-init removes blocks, which no sparsity counts: prune --method sr-init\n\
          --controls compares it with random blocks, the dense network and the small one trained from scratch. n-m\n\
-         has one sparsity only, so it is no part of `all`."
+         and sr-ste have one sparsity only, so they are no part of `all`."
 }
 
 fn list(more: Option<(&str, &str, &str)>) -> String {
@@ -165,7 +194,6 @@ fn list(more: Option<(&str, &str, &str)>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sentei_prune::granularity::Granularity;
     use sentei_prune::schedule::{Exchange, Schedule};
 
     fn overlay(args: MethodArgs) -> Result<Recipe> {
@@ -239,5 +267,32 @@ mod tests {
         assert!(help().lines().count() > 20);
         let rows = |text: &str| text.lines().filter(|l| l.starts_with("  sr-init ")).count();
         assert_eq!((rows(&help()), rows(&sweep_help())), (1, 0), "a sweep lists what it takes");
+    }
+
+    #[test]
+    fn layers_that_a_pattern_passes_by_are_named_with_the_reason() {
+        let graph = Graph::parse(
+            "x = input f32[1,3,8,8]
+             a = Conv(x, stem[8,3,3,3]) pad=1
+             b = Conv(a, dw[8,1,3,3]) groups=8 pad=1
+             c = Conv(b, halves[12,4,1,1]) groups=2
+             d = Conv(c, whole[6,12,1,1])
+             p = GlobalAveragePool(d)
+             f = Flatten(p)
+             y = Gemm(f, ragged[8,6], p1[8])
+             z = Gemm(y, last[2,8])",
+        )
+        .expect("a graph");
+        let pattern =
+            PruneConfig { granularity: Granularity::TWO_OF_FOUR, prune_last: false, ..PruneConfig::default() };
+        assert_eq!(
+            left_dense(&graph, &pattern).expect("some"),
+            "2:4: too few input channels, left dense: stem; depthwise, left dense: dw; has the pattern, but TensorRT runs \
+             grouped convolutions dense: halves; has the pattern, but no whole groups: TensorRT runs it dense: ragged; not \
+             pruned (prune_first, prune_last), left dense: last"
+        );
+        assert_eq!(left_dense(&graph, &PruneConfig::default()), None);
+        let plain = Graph::parse("x = input f32[1,8]\ny = Gemm(x, w[4,8])").expect("a graph");
+        assert_eq!(left_dense(&plain, &PruneConfig { prune_last: true, ..pattern }), None);
     }
 }

@@ -9,3 +9,4 @@ mod peers;
 mod pipeline;
 mod support;
 mod sweep;
+mod two_of_four;

@@ -8,6 +8,7 @@ use crate::equivalence::{Equivalence, Tolerance, Trace};
 use crate::export::{ExportOptions, export};
 use crate::import::{ImportOptions, import};
 use crate::pack::{self, Packing, TensorRow, Values};
+use crate::two_of_four::{self, LayerPattern, two_of_four};
 
 /// How a graph is compiled.
 #[derive(Clone, Debug)]
@@ -22,6 +23,9 @@ pub struct CompileOptions {
     pub seed: u64,
     /// Number of inputs of the equivalence check.
     pub samples: usize,
+    /// Keeps groups of 4 input channels whole where they keep to 2:4: dead channels go only if they tear none of them, and
+    /// the written bytes are checked group by group.
+    pub keep_groups: bool,
     /// Most bytes the check may hold per evaluated graph.
     pub max_bytes: u64,
 }
@@ -34,6 +38,7 @@ impl Default for CompileOptions {
             export: ExportOptions::default(),
             seed: 1,
             samples: 1,
+            keep_groups: false,
             max_bytes: 4 << 30,
         }
     }
@@ -58,17 +63,24 @@ pub struct Compiled {
     pub rounding: Option<Equivalence>,
     /// What the deployment passes did.
     pub done: Vec<Step>,
+    /// Which layers of the written file keep to 2:4.
+    pub patterns: Vec<LayerPattern>,
+    /// Whether dead channels were left in, because without them groups of 4 would be torn.
+    pub dead_channels_stay: bool,
 }
 
 /// Optimises, rounds and packs a graph, reads the bytes back and compares every layer.
 ///
 /// # Errors
 /// [`ConvertError::Mismatch`] when the passes or the packed bytes do not compute what the reference computes;
-/// then nothing is returned. Other variants when the graph cannot be rewritten, rounded or written.
+/// then nothing is returned. [`ConvertError::Pattern`] likewise, when a layer lost its groups. Other variants when the graph cannot be rewritten, rounded or written.
 pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, ConvertError> {
     let trace = |graph| Trace::of(graph, options.seed, options.samples, options.max_bytes);
     let before = trace(graph)?;
-    let rewritten = passes::for_deployment(graph.clone())?;
+    let (rewritten, dead_channels_stay) = match options.keep_groups {
+        true => two_of_four::deploy_in_whole_groups(graph)?,
+        false => (passes::for_deployment(graph.clone())?, false),
+    };
     let deployed = trace(&rewritten.graph)?;
     let deployment = before.compare(&deployed, Tolerance::Rounding);
     accept("the graph after the deployment passes", &deployment)?;
@@ -76,12 +88,29 @@ pub fn compile(graph: &Graph, options: &CompileOptions) -> Result<Compiled, Conv
 
     let (bytes, twin, tensors) = pack::pack(&rewritten.graph, options.packing, options.values, options.export)?;
     let read_back = import(&bytes, &ImportOptions { directory: None, max_bytes: u64::MAX })?;
+    if options.keep_groups {
+        two_of_four::check_kept(graph, &read_back)?;
+    }
+    let patterns = two_of_four(&read_back);
     let packed = trace(&read_back)?;
     let equivalence = trace(&twin)?.compare(&packed, Tolerance::Exact);
     accept("the packed file", &equivalence)?;
     let rounding = (options.values != Values::F32).then(|| deployed.compare(&packed, Tolerance::Report));
     let dense_bytes = export(&twin, options.export)?;
-    Ok(Compiled { bytes, dense_bytes, graph: twin, tensors, equivalence, deployment, rounding, done: rewritten.steps })
+    let done = rewritten.steps;
+    let graph = twin;
+    Ok(Compiled {
+        bytes,
+        dense_bytes,
+        graph,
+        tensors,
+        equivalence,
+        deployment,
+        rounding,
+        done,
+        patterns,
+        dead_channels_stay,
+    })
 }
 
 fn accept(stage: &'static str, equivalence: &Equivalence) -> Result<(), ConvertError> {

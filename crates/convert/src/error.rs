@@ -138,6 +138,16 @@ pub enum ConvertError {
         /// The whole comparison.
         equivalence: Box<Equivalence>,
     },
+    /// A layer kept to 2:4 before, and the written file does not.
+    #[error("layer `{layer}` (weight `{weight}`) kept to 2:4 before compiling and the compiled file does not: {why}")]
+    Pattern {
+        /// Name of the layer's output.
+        layer: String,
+        /// Name of its weight.
+        weight: String,
+        /// The first broken group, or why there are no groups any more.
+        why: String,
+    },
 }
 
 fn list(ops: &[UnsupportedOp]) -> String {
@@ -155,9 +165,9 @@ impl ConvertError {
         }
     }
 
-    /// Whether this is a mismatch between reference and written model (exit code 4).
+    /// Whether the written model is not what it must be: it computes something else, or lost its pattern (exit code 4).
     pub fn is_mismatch(&self) -> bool {
-        matches!(self, ConvertError::Mismatch { .. })
+        matches!(self, ConvertError::Mismatch { .. } | ConvertError::Pattern { .. })
     }
 
     /// Whether a byte limit was hit (exit code 6).

@@ -11,6 +11,7 @@ use crate::ConvertError;
 use crate::constant::{Constant, Data};
 use crate::import::{ImportOptions, Importer, decode};
 use crate::proto::{ModelProto, NodeProto};
+use crate::two_of_four::TwoOfFour;
 
 /// Share of multiply-adds or bytes below which a layer is not worth pruning by itself.
 const LITTLE: f64 = 0.01;
@@ -40,6 +41,8 @@ pub struct LayerRow {
     pub density: f64,
     /// Patterns that its zeros keep to; none where an operator that cannot be imported reads it.
     pub patterns: Vec<Pattern>,
+    /// What it is to sparse tensor cores.
+    pub two_of_four: TwoOfFour,
     /// `dense`, `mask`, `gap4` or `gap8`.
     pub encoding: &'static str,
     /// Bytes of the weight in the file.
@@ -246,6 +249,7 @@ impl<'a> Survey<'a> {
             nonzero,
             density,
             patterns: sentei_graph::patterns(tensor),
+            two_of_four: TwoOfFour::of(&node.op, tensor).unwrap_or(TwoOfFour::Unknown),
             encoding,
             bytes,
             macs: Some(executed),
@@ -288,6 +292,7 @@ impl<'a> Survey<'a> {
             nonzero,
             density: nonzeros(weight) as f64 / weight.len().max(1) as f64,
             patterns: Vec::new(),
+            two_of_four: TwoOfFour::Unknown,
             encoding: weight.origin.encoding.unwrap_or("dense"),
             bytes,
             macs: None,

@@ -30,7 +30,7 @@
 //! - No input makes it panic, and nothing of the decoded size is allocated before the byte budget allows it.
 //! - `import(export(graph))` evaluates to the same bits; names of values survive both ways.
 //! - A packed file decodes to the weights of its dense twin, bit for bit, and has its own checksum of them.
-//! - [`compile`] returns bytes only after reading them back and comparing every layer.
+//! - [`compile`] returns bytes only after reading them back and comparing every layer; with `keep_groups`, every group of four too.
 
 mod call;
 mod codec;
@@ -45,6 +45,8 @@ mod inspect;
 mod pack;
 mod proto;
 mod shapes;
+mod target;
+mod two_of_four;
 
 pub use compile::{CompileOptions, Compiled, compile};
 pub use equivalence::{Equivalence, LayerError, Tolerance, compare, seeded_inputs, ulps};
@@ -53,3 +55,5 @@ pub use export::{ExportOptions, export};
 pub use import::{ImportOptions, import};
 pub use inspect::{Inspection, LayerRow, inspect};
 pub use pack::{Packing, TensorRow, Values, quantise, weights_checksum};
+pub use target::Target;
+pub use two_of_four::{LayerPattern, TwoOfFour, check_kept, explain, two_of_four};

@@ -48,6 +48,6 @@ mod text;
 pub use graph::{Graph, GraphError, Node, NodeId, ValueId};
 pub use mask::Mask;
 pub use ops::{ChannelFlow, Op, OpError, OpSpec, Role};
-pub use pattern::{Pattern, patterns};
+pub use pattern::{BrokenGroup, Pattern, first_broken_group, patterns};
 pub use tensor::{Fact, Tensor};
 pub use text::{TextError, TextErrorKind};

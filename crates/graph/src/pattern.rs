@@ -45,18 +45,55 @@ pub fn patterns(weight: &Tensor) -> Vec<Pattern> {
 }
 
 fn keeps_to(weight: &Tensor, n: usize, m: usize) -> bool {
-    let inputs = weight.shape[1];
+    weight.shape[1] >= m && first_broken_group(weight, n, m).is_none()
+}
+
+/// A group of weights with too many non-zeros for [`Pattern::NM`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrokenGroup {
+    /// Output channel.
+    pub output: usize,
+    /// Position in the kernel, row by row, and whether there is more than one.
+    pub position: (usize, bool),
+    /// First input channel.
+    pub first: usize,
+    /// Weights of the group.
+    pub len: usize,
+    /// Those that are not zero.
+    pub nonzero: usize,
+    /// How many may be.
+    pub most: usize,
+}
+
+impl fmt::Display for BrokenGroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BrokenGroup { output, position, first, len, nonzero, most } = *self;
+        write!(f, "output channel {output}, ")?;
+        if let (position, true) = position {
+            write!(f, "kernel position {position}, ")?;
+        }
+        let last = first + len - 1;
+        write!(f, "input channels {first} to {last}: {nonzero} of {len} weights are not zero, {most} may be")
+    }
+}
+
+/// The first group of `weight` `[out, in, ...]`, in order of output channel, kernel position and input channel, that has
+/// more than `n` of `m` non-zeros; `None` when [`Pattern::NM`] holds.
+///
+/// * `m`: at least 1; a group at the end with fewer weights may keep `ceil(n * rest / m)` of them.
+pub fn first_broken_group(weight: &Tensor, n: usize, m: usize) -> Option<BrokenGroup> {
+    let [outputs, inputs, ..] = weight.shape[..] else { return None };
     let kernel: usize = weight.shape[2..].iter().product();
-    let fits = |row: &[f32], position: usize, first: usize| {
-        let group = first..inputs.min(first + m);
-        let most = (n * group.len()).div_ceil(m);
-        group.filter(|i| row[i * kernel + position] != 0.0).count() <= most
-    };
-    inputs >= m
-        && weight
-            .data
-            .chunks(inputs * kernel)
-            .all(|row| (0..kernel).all(|position| (0..inputs).step_by(m).all(|first| fits(row, position, first))))
+    let places = (0..outputs).flat_map(|output| (0..kernel).map(move |position| (output, position)));
+    let groups = places.flat_map(|(o, p)| (0..inputs).step_by(m).map(move |first| (o, p, first)));
+    groups
+        .map(|(output, position, first)| {
+            let group = first..inputs.min(first + m);
+            let (len, most) = (group.len(), (n * group.len()).div_ceil(m));
+            let nonzero = group.filter(|i| weight.data[(output * inputs + i) * kernel + position] != 0.0).count();
+            BrokenGroup { output, position: (position, kernel > 1), first, len, nonzero, most }
+        })
+        .find(|group| group.nonzero > group.most)
 }
 
 fn in_blocks(weight: &Tensor, rows: usize) -> bool {
@@ -96,6 +133,20 @@ mod tests {
         // [out 1, in 4, 1, 3]: position p of channel c is index 3 c + p.
         assert_eq!(found(&[1, 4, 1, 3], |i| i / 3 < 2), "2:4");
         assert_eq!(found(&[1, 4, 1, 3], |i| i % 3 == 0), "", "all four channels at one position");
+    }
+
+    #[test]
+    fn a_broken_group_is_found_where_it_is() {
+        // [out 2, in 6, 1, 2]: output 1, position 1, inputs 4 and 5 keep 1 of 2.
+        let mut tensor = Tensor::full([2, 6, 1, 2], 0.0);
+        assert_eq!(first_broken_group(&tensor, 2, 4), None);
+        for input in [4, 5] {
+            tensor.data[(6 + input) * 2 + 1] = -1.0;
+        }
+        let found = first_broken_group(&tensor, 2, 4).unwrap();
+        assert_eq!(found, BrokenGroup { output: 1, position: (1, true), first: 4, len: 2, nonzero: 2, most: 1 });
+        let text = "output channel 1, kernel position 1, input channels 4 to 5: 2 of 2 weights are not zero, 1 may be";
+        assert_eq!(found.to_string(), text);
     }
 
     #[test]

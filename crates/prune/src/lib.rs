@@ -30,7 +30,8 @@
 //! # Invariants
 //! - No files but checkpoints, no ONNX, no engines, no terminal; progress leaves as events.
 //! - The test split is never read.
-//! - After every step a masked weight and its optimiser state are `+0.0`, bit for bit. Masks only shrink, unless a policy regrows.
+//! - After every step a masked weight and its optimiser state are `+0.0`, bit for bit; what SR-STE trains behind the masks is in
+//!   the optimiser, never in the network. Masks only shrink, unless a policy regrows.
 //! - Same recipe, data, seed and machine: same bytes, whatever the number of threads; killed and resumed: same bytes too.
 //! - Exactly as many weights (or whole groups of them) are kept as asked for, ties included, and no layer is ever emptied.
 //! - Never another device than the one asked for.

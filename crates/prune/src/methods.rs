@@ -10,7 +10,7 @@ use crate::Distill;
 use crate::config::{Groups, PruneConfig, Retrain, Start};
 use crate::distribution::Distribution;
 use crate::granularity::Granularity;
-use crate::parameterisation::{Ham, Parameterisation, SignIn};
+use crate::parameterisation::{Ham, Parameterisation, SignIn, SrSte};
 use crate::schedule::Schedule;
 use crate::score::ScoreConfig;
 
@@ -93,6 +93,8 @@ const METHODS: &[Method] = &[
         about: "keep initial weights that much flow goes through, chosen in 100 rounds without images, train them" },
     Method { name: "ac-dc", paper: "Peste et al. 2021", set: |c| dynamic(c, ScoreConfig::Magnitude, global(&c.distribution), Schedule::AC_DC),
         about: "train from initial weights in dense and sparse phases in turns, the last one sparse" },
+    Method { name: "sr-ste", paper: "Zhou et al. 2021", set: |c| { dynamic(c, ScoreConfig::Magnitude, global(&c.distribution), Schedule::RESELECT); pattern(c); c.parameterisation = sr_ste(); },
+        about: "train from initial weights through a 2:4 mask chosen anew at every step, removed weights train on unseen; takes no density" },
     Method { name: "rigl", paper: "Evci et al. 2020", set: |c| dynamic(c, ScoreConfig::Random, Distribution::Erk, Schedule::RIGL),
         about: "random-erk, then exchange small weights for those with a large gradient while training" },
     Method { name: "set", paper: "Mocanu et al. 2018", set: |c| dynamic(c, ScoreConfig::Random, Distribution::Erk, Schedule::SET),
@@ -156,6 +158,10 @@ fn ham() -> Parameterisation {
     Parameterisation::Ham(Ham::default())
 }
 
+fn sr_ste() -> Parameterisation {
+    Parameterisation::SrSte(SrSte::default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +174,7 @@ mod tests {
             assert!(METHODS[..i].iter().all(|m| m.name != method.name), "{}", method.name);
             for base in [PruneConfig::default(), alternating.clone()] {
                 let mut base = PruneConfig { sparsity: Some(0.8), prune_first: false, ..base };
-                if method.name == "n-m" {
+                if ["n-m", "sr-ste"].contains(&method.name) {
                     assert_eq!(method.configure(&base).check().unwrap_err().key, "sparsity", "the pattern says it");
                     base.sparsity = None;
                 }

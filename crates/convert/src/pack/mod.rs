@@ -16,6 +16,7 @@ use sentei_graph::{Graph, Role, Tensor, ValueId};
 use sha2::{Digest, Sha256};
 
 use crate::ConvertError;
+use crate::two_of_four::is_two_of_four;
 
 pub use quantise::quantise;
 pub(crate) use read::{Decoded, decode_packed};
@@ -27,6 +28,8 @@ pub(crate) const DOMAIN: &str = "ai.sentei";
 const FORMAT_KEY: &str = "sentei.format";
 const SPARSITY_KEY: &str = "sentei.sparsity";
 const CHECKSUM_KEY: &str = "sentei.checksum";
+/// Says `2:4` where the zeros keep to it, in whatever form the weights are stored.
+const PATTERN_KEY: &str = "sentei.pattern";
 
 /// The form in which packed weights are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,12 +132,21 @@ pub(crate) fn metadata(graph: &Graph) -> [(String, String); 3] {
     ]
 }
 
+/// Lets a graph say what its zeros keep to, so that the packed file and its dense twin both do: `2:4`, or nothing.
+pub(crate) fn name_pattern(graph: &mut Graph) {
+    graph.metadata.remove(PATTERN_KEY);
+    if is_two_of_four(graph) {
+        graph.metadata.insert(PATTERN_KEY.into(), "2:4".into());
+    }
+}
+
 /// Compares the checksum of a packed file with its decoded weights, and takes the entries out, which describe the
 /// file and not the graph.
 pub(crate) fn verify_and_strip_metadata(graph: &mut Graph) -> Result<(), ConvertError> {
     let checksum = graph.metadata.remove(CHECKSUM_KEY);
     graph.metadata.remove(SPARSITY_KEY);
     graph.metadata.remove(FORMAT_KEY);
+    graph.metadata.remove(PATTERN_KEY);
     let Some(expected) = checksum else { return Ok(()) };
     let found = weights_checksum(graph);
     if expected == found { Ok(()) } else { Err(ConvertError::Checksum { expected, found }) }

@@ -8,7 +8,7 @@ use sentei_kernels::packed::{self, Encoding, Packed};
 
 use super::functions::{Names, function, function_name, nodes, shared_constant};
 use super::quantise::{Quantised, Stored, quantise_tensor};
-use super::{DOMAIN, Packing, TensorRow, Values, metadata, weights};
+use super::{DOMAIN, Packing, TensorRow, Values, metadata, name_pattern, weights};
 use crate::ConvertError;
 use crate::export::{self, ExportOptions};
 use crate::proto::{
@@ -41,6 +41,7 @@ pub(crate) fn pack(
         twin.set_initializer(id, weight.dense.clone());
         quantised.push((name, weight));
     }
+    name_pattern(&mut twin);
     let mut model = export::model(&twin, options)?;
     let mut to = Writer { model: &mut model, packing, nodes: Vec::new(), used: BTreeSet::new() };
     let rows = quantised.iter().map(|(name, weight)| to.weight(name, weight)).collect::<Result<Vec<_>, _>>()?;

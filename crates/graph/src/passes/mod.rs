@@ -98,19 +98,28 @@ pub fn for_training(graph: Graph) -> Result<Rewritten, PassError> {
 /// # Errors
 /// As [`apply`].
 pub fn for_deployment(graph: Graph) -> Result<Rewritten, PassError> {
-    let passes: [&dyn Pass; 9] = [
-        &DropDeadChannels,
-        &DropIdentity { keep_dropout: false },
-        &FoldConstants,
-        &MatMulToGemm,
-        &FoldBatchNorm,
-        &FuseBias,
-        &FuseScale,
-        &FusePad,
-        &FuseSilu,
-    ];
-    apply(graph, &passes)
+    apply(graph, &DEPLOYMENT)
 }
+
+/// As [`for_deployment`], but dead channels stay: every weight keeps its shape, and its zeros their places.
+///
+/// # Errors
+/// As [`apply`].
+pub fn for_deployment_with_all_channels(graph: Graph) -> Result<Rewritten, PassError> {
+    apply(graph, &DEPLOYMENT[1..])
+}
+
+const DEPLOYMENT: [&dyn Pass; 9] = [
+    &DropDeadChannels,
+    &DropIdentity { keep_dropout: false },
+    &FoldConstants,
+    &MatMulToGemm,
+    &FoldBatchNorm,
+    &FuseBias,
+    &FuseScale,
+    &FusePad,
+    &FuseSilu,
+];
 
 #[cfg(test)]
 mod tests {

@@ -33,10 +33,10 @@ pub struct PruneConfig {
     pub granularity: Granularity,
     /// What happens when a layer would keep nothing: `"refuse"` (an error) or `"allow"` (reported).
     pub collapse: Collapse,
-    /// When weights are removed: `"one_shot"`, `"iterative"`, `"cubic"`, `"ac_dc"`, `"rigl"` or `"set"`.
+    /// When weights are removed: `"one_shot"`, `"iterative"`, `"cubic"`, `"ac_dc"`, `"rigl"`, `"set"` or `"reselect"`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub schedule: Schedule,
-    /// What the optimiser moves in place of the weights: `"plain"`, `"sign_in"` or `"ham"`.
+    /// What the optimiser moves in place of the weights: `"plain"`, `"sign_in"`, `"ham"` or `"sr_ste"`.
     #[serde(deserialize_with = "name_or_table::read")]
     pub parameterisation: Parameterisation,
     /// Training after each removal; survivors keep their values.
@@ -280,6 +280,19 @@ impl PruneConfig {
         self.score.check()?;
         self.schedule.check()?;
         self.parameterisation.check()?;
+        let hidden = matches!(self.parameterisation, Parameterisation::SrSte(_));
+        let reselects = matches!(self.schedule, Schedule::Reselect { .. });
+        require(hidden || !reselects, "schedule", || {
+            "reselect chooses among hidden weights: add parameterisation = \"sr_ste\" (--parameterisation sr_ste)"
+                .into()
+        })?;
+        require(reselects || !hidden, "parameterisation", || {
+            "sr_ste trains removed weights so that they can return: add schedule = \"reselect\" (--schedule reselect)"
+                .into()
+        })?;
+        require(!reselects || self.score == ScoreConfig::Magnitude, "score", || {
+            "reselect ranks hidden weights, which only score = \"magnitude\" looks at".into()
+        })?;
         let rounds = self.schedule.in_rounds();
         let fresh = self.start == Start::Fresh;
         if fresh {
@@ -402,5 +415,16 @@ mod tests {
         }
         let config = parse(r#"{"granularity": {"n_m": {"n": 1}}}"#).unwrap();
         assert_eq!((config.density(), config.takes_a_target()), (0.25, false));
+    }
+
+    #[test]
+    fn reselection_needs_hidden_weights_magnitudes_and_the_other_way_round() {
+        let key = |json: &str| parse(json).unwrap().check().map_err(|e| e.key);
+        assert_eq!(key(r#"{"schedule": "reselect", "parameterisation": "sr_ste"}"#), Ok(()));
+        assert_eq!(key(r#"{"schedule": "reselect"}"#), Err("schedule"));
+        assert_eq!(key(r#"{"parameterisation": "sr_ste"}"#), Err("parameterisation"));
+        assert_eq!(key(r#"{"schedule": "reselect", "parameterisation": "sr_ste", "score": "random"}"#), Err("score"));
+        let backwards = r#"{"schedule": {"reselect": {"end": 1.5}}, "parameterisation": "sr_ste"}"#;
+        assert_eq!(key(backwards), Err("schedule"));
     }
 }

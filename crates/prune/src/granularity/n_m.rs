@@ -25,6 +25,11 @@ pub fn groups(layer: &Layer, m: usize) -> impl Iterator<Item = Vec<usize>> {
     starts.map(move |(o, p, i)| (i..inputs.min(i + m)).map(|i| (o * inputs + i) * kernel + p).collect())
 }
 
+/// Weights that a group of `len` keeps: `n` of a whole one, the same share, rounded up, of one at the end.
+pub fn kept_in(len: usize, n: usize, m: usize) -> usize {
+    (n * len).div_ceil(m)
+}
+
 /// Weights that a group keeps on the way to `n` of `m`, at an overall density of `density`: as few as hold it, but not
 /// fewer than `n`.
 ///
@@ -52,7 +57,7 @@ pub fn select(layer: &Layer, scores: &[f32], live: &Mask, n: usize, m: usize) ->
     }
     let mut bits = vec![false; layer.len()];
     for group in groups(layer, m) {
-        let keep = (n * group.len()).div_ceil(m);
+        let keep = kept_in(group.len(), n, m);
         let mut ranked: Vec<(u32, usize)> = group.into_iter().filter_map(|index| rank[index]).collect();
         highest(&mut ranked, keep).iter().for_each(|(_, index)| bits[*index] = true);
     }

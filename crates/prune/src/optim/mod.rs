@@ -1,11 +1,12 @@
 //! Update rules with masked state: one pass over weights, gradients and state per parameter.
 //!
 //! After [`Optimizer::step`] every masked weight is `+0.0` and so is its state, bit for bit, whatever momentum, moments,
-//! weight decay or L1 would have done to it. Each element is computed on its own, so the result does not depend on the
+//! weight decay or L1 would have done to it; under SR-STE the weight is, and its state lives on with the hidden weight. Each element is computed on its own, so the result does not depend on the
 //! number of threads.
 
 mod adamw;
 mod factored;
+mod hidden;
 mod in_place;
 mod sgd;
 
@@ -40,6 +41,8 @@ pub(crate) struct Slot {
     pub second: Vec<f32>,
     /// What is trained in place of the parameter, under Sign-In.
     pub factors: Option<Factors>,
+    /// What is trained behind the parameter, masked or not, under SR-STE.
+    pub hidden: Option<Vec<f32>>,
     is_weight: bool,
     keep: Option<Mask>,
     decays: bool,
@@ -76,6 +79,7 @@ impl Optimizer {
             first: vec![0.0; p.var.elem_count()],
             second: vec![0.0; if two { p.var.elem_count() } else { 0 }],
             factors: None,
+            hidden: None,
             is_weight: p.role == sentei_graph::Role::Weight,
             keep: None,
             decays: config.decay_bias_and_norm || p.role == sentei_graph::Role::Weight,
@@ -101,14 +105,18 @@ impl Optimizer {
     pub fn parameterise(&mut self, how: Parameterisation, params: &[Param]) -> Result<(), PruneError> {
         self.parameterisation = how;
         for (slot, param) in self.slots.iter_mut().zip(params) {
-            slot.factors = None;
-            let Parameterisation::SignIn(settings) = how else { continue };
-            if slot.is_weight && !slot.frozen {
-                in_place::edit(&param.var, |theta| {
+            (slot.factors, slot.hidden) = (None, None);
+            if !slot.is_weight || slot.frozen {
+                continue;
+            }
+            match how {
+                Parameterisation::Plain | Parameterisation::Ham(_) => {}
+                Parameterisation::SignIn(settings) => in_place::edit(&param.var, |theta| {
                     let factors = Factors::of(theta, settings.beta, !slot.second.is_empty());
                     factors.merge(theta);
                     slot.factors = Some(factors);
-                })?;
+                })?,
+                Parameterisation::SrSte(_) => slot.hidden = Some(param.var.flatten_all()?.to_vec1::<f32>()?),
             }
         }
         Ok(())
@@ -133,7 +141,7 @@ impl Optimizer {
     }
 
     /// Enforces `masks` from now on: masked weights and their state become `+0.0`. A weight that returns starts from 0
-    /// with fresh state.
+    /// with fresh state. Under SR-STE a mask only covers: hidden weights and state stay, and a weight returns with both.
     ///
     /// # Errors
     /// [`PruneError`] when a weight cannot be read or written.
@@ -142,6 +150,11 @@ impl Optimizer {
             let before = std::mem::replace(&mut slot.keep, masks.get(&slot.name).cloned());
             if let Parameterisation::SignIn(settings) = self.parameterisation {
                 slot.mask_factors(before.as_ref(), settings.beta);
+            }
+            if let Some(hidden) = &slot.hidden {
+                let keep = slot.keep.as_ref().map(Mask::bits);
+                in_place::edit(&param.var, |theta| hidden::project(hidden, keep, theta))?;
+                continue;
             }
             let Some(keep) = &slot.keep else { continue };
             keep.apply(&mut slot.first);
@@ -174,6 +187,8 @@ impl Optimizer {
             Parameterisation::SignIn(settings) => settings.decay,
             _ => FactorDecay::default(),
         };
+        let lambda =
+            if let Parameterisation::SrSte(settings) = self.parameterisation { settings.lambda } else { 0.0 } as f32;
         for (slot, param) in self.slots.iter_mut().zip(params) {
             let Some(grad) = grads.get(param.var.as_tensor()) else { continue };
             if slot.frozen {
@@ -183,20 +198,29 @@ impl Optimizer {
             let step = Step { learning_rate: learning_rate as f32, weight_decay, l1 };
             let keep = slot.keep.as_ref().map(Mask::bits);
             let (first, second) = (&mut slot.first, &mut slot.second);
-            in_place::update(&param.var, grad, |w, g| match self.rule {
+            let (factors, covered) = (&mut slot.factors, &mut slot.hidden);
+            let mut plain = |w: &mut [f32], g: &[f32], keep: Option<&[bool]>| match self.rule {
                 OptimizerConfig::Sgd { momentum, nesterov } => {
                     let sgd = sgd::Sgd { step, momentum: momentum as f32, nesterov };
-                    match &mut slot.factors {
+                    match factors {
                         None => sgd.update(w, g, first, keep),
                         Some(factors) => factored::update(sgd, decay, (first, second, factors), w, g, keep),
                     }
                 }
                 OptimizerConfig::AdamW { beta1, beta2, eps } => {
                     let adamw = adamw::AdamW::new(step, [beta1, beta2], eps, self.counters.updates);
-                    match &mut slot.factors {
+                    match factors {
                         None => adamw.update(w, g, first, second, keep),
                         Some(factors) => factored::update(adamw, decay, (first, second, factors), w, g, keep),
                     }
+                }
+            };
+            in_place::update(&param.var, grad, |w, g| match covered {
+                None => plain(w, g, keep),
+                Some(covered) => {
+                    let pulled = hidden::pull(covered, g, keep, lambda);
+                    plain(covered, &pulled, None);
+                    hidden::project(covered, keep, w);
                 }
             })?;
             if let (Parameterisation::Ham(ham), Some(alpha), true) = (self.parameterisation, ham_alpha, slot.is_weight)
@@ -224,6 +248,11 @@ impl Optimizer {
             self.counters.ham_alpha = calibrate(magnitudes, self.peak_learning_rate).map(f64::to_bits);
         }
         Ok(self.counters.ham_alpha.map(f64::from_bits))
+    }
+
+    /// The weights behind parameter `name` under SR-STE, covered ones included; `None` where the network's own are all.
+    pub fn hidden(&self, name: &str) -> Option<&[f32]> {
+        self.slots.iter().find(|slot| slot.name == name)?.hidden.as_deref()
     }
 
     pub(crate) fn slots(&self) -> &[Slot] {
@@ -258,6 +287,7 @@ impl Slot {
             state.extend([("factor_m", m), ("factor_w", w)]);
             state.extend([("factor_first_moment", first), ("factor_second_moment", second)]);
         }
+        state.extend(self.hidden.as_mut().map(|hidden| ("hidden", hidden)));
         state
     }
 
@@ -268,6 +298,7 @@ impl Slot {
             state.extend([("factor_m", m), ("factor_w", w)]);
             state.extend([("factor_first_moment", first), ("factor_second_moment", second)]);
         }
+        state.extend(self.hidden.as_ref().map(|hidden| ("hidden", hidden)));
         state
     }
 }

@@ -1,8 +1,9 @@
 //! Parameterisation: which numbers the optimiser moves to move a weight. The network always holds the weight itself, so
-//! scores, masks, evaluation and export know nothing of this.
+//! scores, masks, evaluation and export know nothing of this. One schedule does: `reselect` ranks SR-STE's hidden weights.
 
 mod ham;
 mod sign_in;
+mod sr_ste;
 
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +13,7 @@ pub(crate) use ham::calibrate;
 pub use ham::{Alpha, Ham};
 pub(crate) use sign_in::split_f32;
 pub use sign_in::{FactorDecay, ResetMomentum, SignIn, split};
+pub use sr_ste::SrSte;
 
 /// What the optimiser moves instead of a convolution's or linear layer's weights; biases and batch norm stay plain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +26,8 @@ pub enum Parameterisation {
     SignIn(SignIn),
     /// The weights themselves, then a multiplicative step in the same geometry.
     Ham(Ham),
+    /// Hidden weights that the masks only cover: a removed weight goes on training and may return.
+    SrSte(SrSte),
 }
 
 impl Parameterisation {
@@ -36,6 +40,7 @@ impl Parameterisation {
             Parameterisation::Plain => Ok(()),
             Parameterisation::SignIn(settings) => settings.check(),
             Parameterisation::Ham(settings) => settings.check(),
+            Parameterisation::SrSte(settings) => settings.check(),
         }
     }
 }
@@ -50,8 +55,9 @@ mod tests {
     use crate::config::PruneConfig;
 
     fn parse(json: &str) -> Result<Parameterisation, String> {
-        let config: PruneConfig =
-            serde_json::from_str(&format!(r#"{{"parameterisation": {json}}}"#)).map_err(|e| e.to_string())?;
+        let schedule = if json.contains("sr_ste") { "reselect" } else { "one_shot" };
+        let text = format!(r#"{{"parameterisation": {json}, "schedule": "{schedule}"}}"#);
+        let config: PruneConfig = serde_json::from_str(&text).map_err(|e| e.to_string())?;
         config.check().map_err(|e| e.to_string())?;
         assert_eq!(serde_json::from_str::<PruneConfig>(&serde_json::to_string(&config).unwrap()).unwrap(), config);
         Ok(config.parameterisation)
@@ -68,6 +74,9 @@ mod tests {
         let fixed = Ham { alpha: Alpha::Fixed(200.0), ..Ham::default() };
         assert_eq!(parse(r#"{"ham": {"alpha": 200}}"#), Ok(Parameterisation::Ham(fixed)));
         assert_eq!(parse(r#"{"ham": {"alpha": "auto"}}"#), Ok(Parameterisation::Ham(Ham::default())));
+        assert_eq!(parse(r#""sr_ste""#), Ok(Parameterisation::SrSte(SrSte { lambda: 2e-4 })));
+        assert_eq!(parse(r#"{"sr_ste": {"lambda": 0}}"#), Ok(Parameterisation::SrSte(SrSte { lambda: 0.0 })));
+        assert!(parse(r#"{"sr_ste": {"lambda": -1}}"#).unwrap_err().contains("lambda"));
         assert!(parse(r#"{"sign_in": {"bta": 1}}"#).unwrap_err().contains("`bta`"));
         assert!(parse(r#"{"sign_in": {"beta": 0}}"#).unwrap_err().contains("beta"));
         assert!(parse(r#"{"sign_in": {"last_reset": 1.5}}"#).unwrap_err().contains("last_reset"));

@@ -2,9 +2,13 @@ use super::*;
 use crate::checkpoint::{CheckpointError, Checkpointing};
 use crate::config::{OptimizerConfig, Retrain, Start};
 use crate::distribution::Distribution;
+use crate::granularity::Granularity;
+use crate::methods::method;
+use crate::parameterisation::{Parameterisation, SrSte};
 use crate::schedule::{Exchange, Schedule};
 use crate::testing::{self, Harness, bits};
 use crate::train::{Plan, Stop, train};
+use sentei_report::events::Event;
 
 fn train_config() -> TrainConfig {
     let optimizer = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
@@ -253,15 +257,20 @@ fn dead_units_are_listed_and_compacted_to_the_same_outputs() {
 
 /// Every schedule from initial weights, at a density of 0.2.
 fn fresh(schedule: Schedule) -> PruneConfig {
-    PruneConfig { start: Start::Fresh, sparsity: Some(0.8), schedule, ..PruneConfig::default() }
+    let parameterisation = match schedule {
+        Schedule::Reselect { .. } => Parameterisation::SrSte(SrSte::default()),
+        _ => Parameterisation::Plain,
+    };
+    PruneConfig { start: Start::Fresh, sparsity: Some(0.8), schedule, parameterisation, ..PruneConfig::default() }
 }
 
-const EXCHANGES: [Schedule; 5] = [
+const EXCHANGES: [Schedule; 6] = [
     Schedule::OneShot,
     Schedule::Cubic { start: 0.1, end: 0.7, every_steps: 3 },
     Schedule::AC_DC,
     Schedule::Rigl(Exchange { every_steps: 7, fraction: 0.3, end: 0.75 }),
     Schedule::Set(Exchange { every_steps: 7, fraction: 0.3, end: 0.75 }),
+    Schedule::RESELECT,
 ];
 
 #[test]
@@ -311,6 +320,63 @@ fn only_epochs_with_the_final_masks_are_chosen_after_dense_phases() {
     assert!(dense > 10, "{dense} epochs ended dense");
     assert_eq!(outcome.masks.kept(), (outcome.masks.prunable() as f64 * 0.2).round() as usize);
     assert_eq!(Masks::of_zeros(&outcome.graph, &prunable_layers(&graph, crate::PrunableSet::ALL)), outcome.masks);
+}
+
+#[test]
+fn sr_ste_ends_with_two_of_every_four_and_takes_an_epoch_with_those_masks() {
+    let graph = testing::depthwise_net();
+    let config = method("sr-ste").unwrap().configure(&PruneConfig::default());
+    let mut harness = Harness::new();
+    let outcome = prune(&graph, &config, &mut harness).unwrap();
+    for name in ["pw.w", "fc.w"] {
+        let tensor = outcome.graph.initializer(outcome.graph.value(name).unwrap()).unwrap();
+        assert_eq!(tensor.shape[2..].iter().product::<usize>(), 1, "so that groups are neighbours");
+        for group in tensor.data.chunks(4) {
+            assert_eq!(group.iter().filter(|w| w.to_bits() != 0).count(), 2, "{name}: {group:?}");
+        }
+    }
+    assert_eq!(outcome.masks.get("stem.w").unwrap().kept(), 36, "one input channel: no groups");
+    let changes = harness.events.iter().filter_map(|e| match e {
+        Event::PruneStep { step, .. } => Some(*step),
+        _ => None,
+    });
+    let (last, steps_per_epoch) = (changes.max().unwrap(), 180 / 16);
+    assert!(last > 2 * steps_per_epoch, "masks moved for more than two epochs, until step {last}");
+    let settled = outcome.epochs.iter().filter(|e| e.epoch * steps_per_epoch > last);
+    let best = settled.filter_map(|e| e.val_accuracy).fold(0.0, f64::max);
+    assert_eq!(outcome.history[0].accuracy_after, Some(best), "the weights are those of an epoch with the final masks");
+}
+
+#[test]
+fn sr_ste_leaves_a_bad_first_mask_that_magnitude_at_the_start_is_bound_to() {
+    // Of every four pixels the first two are noise, and have the large initial weights; the class is in the other two.
+    let mut data = testing::dataset();
+    let pixels = data.images.chunks_mut(16).zip(&data.labels).enumerate();
+    for (sample, (image, label)) in pixels {
+        for (p, pixel) in image.iter_mut().enumerate() {
+            let template = if p % 4 < 2 { 0.0 } else { testing::noise(&format!("class {label}"), p) };
+            *pixel = (128.0 + 60.0 * template + 60.0 * testing::noise(&format!("pixel {sample}"), p)) as u8;
+        }
+    }
+    for seed in 0..3 {
+        let mut graph = testing::mlp(&[16, 3], None);
+        let weight = graph.value("fc0.w").unwrap();
+        let scale = |i: usize| if i % 4 < 2 { 0.1 } else { 0.001 };
+        let start = (0..48).map(|i| scale(i) * testing::noise(&format!("start {seed}"), i).signum()).collect();
+        graph.set_initializer(weight, sentei_graph::Tensor::new([3, 16], start));
+        let accuracy = |name: &str| {
+            let config = method(name).unwrap().configure(&PruneConfig::default());
+            let config = PruneConfig { granularity: Granularity::TWO_OF_FOUR, ..config };
+            let outcome = prune(&graph, &config, &mut Harness::on(data.clone())).unwrap();
+            let useful = outcome.masks.get("fc0.w").unwrap().bits().iter().enumerate();
+            let useful = useful.filter(|(i, keep)| **keep && i % 4 >= 2).count();
+            (outcome.history[0].accuracy_after.unwrap(), useful)
+        };
+        let (bound, kept) = accuracy("magnitude-init");
+        assert!(kept == 0 && bound < 0.55, "{bound} with {kept} of 24 useful weights, chance is 0.33");
+        let (free, kept) = accuracy("sr-ste");
+        assert!(kept > 12 && free > bound + 0.25, "seed {seed}: {free} with {kept} useful weights, {bound} bound");
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@ use candle_core::backprop::GradStore;
 use super::Cubic;
 use crate::masks::Masks;
 use crate::net::Net;
+use crate::optim::Optimizer;
 use crate::score::Pruner;
 use crate::train::TrainError;
 
@@ -16,6 +17,8 @@ pub struct StepView<'a> {
     pub net: &'a mut Net,
     /// Gradients of this step's batch, not masked: a pruned weight has one too.
     pub grads: &'a GradStore,
+    /// The optimiser, for weights that it keeps behind those of the network.
+    pub optimizer: &'a Optimizer,
     /// Masks in force.
     pub masks: &'a Masks,
 }
@@ -33,7 +36,8 @@ pub struct Remask {
 ///
 /// An answer depends on the view alone, so that a resumed run repeats it: a policy has no memory of its own.
 pub trait MaskPolicy {
-    /// New masks, or `None` to go on with the present ones. Weights that return start from 0 with fresh optimiser state.
+    /// New masks, or `None` to go on with the present ones. Weights that return start from 0 with fresh optimiser state,
+    /// under SR-STE from their hidden values.
     ///
     /// # Errors
     /// Whatever scoring or selection reports.

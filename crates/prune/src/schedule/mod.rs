@@ -4,6 +4,7 @@ mod ac_dc;
 mod cubic;
 mod gradual;
 mod regrow;
+mod reselect;
 mod rigl;
 mod set;
 
@@ -16,6 +17,7 @@ pub use ac_dc::AcDc;
 pub use cubic::Cubic;
 pub use gradual::{Gradual, MaskPolicy, Remask, StepView};
 pub use regrow::Exchanges;
+pub use reselect::Reselect;
 pub use rigl::Rigl;
 pub use set::Set;
 
@@ -60,6 +62,15 @@ pub enum Schedule {
     Rigl(Exchange),
     /// [`Set`]: cut at the start, then exchange small weights for random ones.
     Set(Exchange),
+    /// [`Reselect`]: the largest of the hidden weights are chosen again and again; goes with the parameterisation `sr_ste`.
+    Reselect {
+        /// Steps between two choices, at least 1.
+        #[serde(default = "reselect_every")]
+        every_steps: u64,
+        /// Where the choices end, as a fraction of all steps: the rest of the training keeps its masks.
+        #[serde(default = "end")]
+        end: f64,
+    },
 }
 
 /// How weights are exchanged during a training.
@@ -95,6 +106,8 @@ const PHASE: f64 = 0.05;
 const LAST: f64 = 0.25;
 /// The papers exchange every 100 steps of long trainings; here a training may have a few hundred steps in all.
 const EXCHANGE_EVERY: u64 = 20;
+/// As in the paper, which chooses in every forward pass.
+const RESELECT_EVERY: u64 = 1;
 const FRACTION: f64 = 0.3;
 
 fn warm_up() -> f64 {
@@ -119,6 +132,9 @@ fn end() -> f64 {
 fn every_steps() -> u64 {
     EVERY_STEPS
 }
+fn reselect_every() -> u64 {
+    RESELECT_EVERY
+}
 
 impl Schedule {
     /// Rounds with the default settings.
@@ -132,6 +148,9 @@ impl Schedule {
     /// Random exchanges with the default settings.
     pub const SET: Schedule = Schedule::Set(Exchange::DEFAULT);
 
+    /// Choices by magnitude with the default settings.
+    pub const RESELECT: Schedule = Schedule::Reselect { every_steps: RESELECT_EVERY, end: END };
+
     /// Whether the masks change between trainings only.
     pub fn in_rounds(&self) -> bool {
         matches!(self, Schedule::OneShot | Schedule::Iterative { .. })
@@ -139,12 +158,12 @@ impl Schedule {
 
     /// Whether weights are removed before the training; otherwise they are removed during it.
     pub fn cuts_first(&self) -> bool {
-        !matches!(self, Schedule::Cubic { .. } | Schedule::AcDc { .. })
+        !matches!(self, Schedule::Cubic { .. } | Schedule::AcDc { .. } | Schedule::Reselect { .. })
     }
 
     /// Whether a removed weight may return.
     pub fn regrows(&self) -> bool {
-        matches!(self, Schedule::AcDc { .. } | Schedule::Rigl(_) | Schedule::Set(_))
+        !(self.in_rounds() || matches!(self, Schedule::Cubic { .. }))
     }
 
     /// What changes the masks during a training, if anything does.
@@ -178,6 +197,9 @@ impl Schedule {
             Schedule::Set(settings) => {
                 Box::new(Set { pruner, exchanges: exchanges(settings), fraction: settings.fraction })
             }
+            Schedule::Reselect { every_steps, end } => {
+                Box::new(Reselect { pruner, density: to, every_steps, end: at(end) })
+            }
         })
     }
 
@@ -195,6 +217,8 @@ impl Schedule {
         match *self {
             Schedule::Iterative { rounds: 0 } => error("iterative needs at least 1 round"),
             Schedule::Cubic { every_steps: 0, .. } => error("every_steps must be at least 1"),
+            Schedule::Reselect { every_steps: 0, .. } => error("every_steps must be at least 1"),
+            Schedule::Reselect { end, .. } if !(0.0..=1.0).contains(&end) => error("expected end in [0, 1]"),
             Schedule::Cubic { start, end, .. } if !(0.0 <= start && start < end && end <= 1.0) => {
                 error("expected 0 <= start < end <= 1")
             }

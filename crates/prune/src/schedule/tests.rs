@@ -13,7 +13,7 @@ use crate::layers::{Layer, PrunableSet, prunable_layers};
 use crate::masks::Masks;
 use crate::net::Param;
 use crate::optim::Optimizer;
-use crate::parameterisation::{Alpha, Ham, Parameterisation, SignIn};
+use crate::parameterisation::{Alpha, Ham, Parameterisation, SignIn, SrSte};
 use crate::score::Magnitude;
 use crate::testing;
 
@@ -51,6 +51,9 @@ fn walk(
     let mut optimizer = Optimizer::new(config, net.vars());
     optimizer.parameterise(parameterisation, net.vars()).unwrap();
     let grads: Vec<GradStore> = (0..62).map(|seed| pulls(net.vars(), seed)).collect();
+    // Hidden weights overtake each other only where pulls do not cancel out in pairs.
+    let stride = if matches!(schedule, Schedule::Reselect { .. }) { 2 } else { 1 };
+    let pull = |step: u64| &grads[(stride * step as usize) % grads.len()];
     let rounds = schedule.rounds(1.0, target);
     let policy = schedule.policy(&pruner, [1.0, target], steps);
     let mut masks = Masks::dense(&layers);
@@ -62,8 +65,7 @@ fn walk(
         }
         let mut new = None;
         if let Some(policy) = &policy {
-            let grads = &grads[step as usize % grads.len()];
-            let view = StepView { step, net: &mut net, grads, masks: &masks };
+            let view = StepView { step, net: &mut net, grads: pull(step), optimizer: &optimizer, masks: &masks };
             new = policy.remask(view).unwrap().map(|remask| remask.masks);
         }
         let per_round = steps / rounds.len() as u64;
@@ -74,7 +76,7 @@ fn walk(
             optimizer.set_masks(net.vars(), &new).unwrap();
             masks = new;
         }
-        optimizer.step(net.vars(), &grads[step as usize % grads.len()], 0.01).unwrap();
+        optimizer.step(net.vars(), pull(step), 0.01).unwrap();
         look(step, &net, &optimizer, &before, &masks);
     }
     masks
@@ -215,17 +217,50 @@ fn groups_hold_at_every_one_of_300_steps_of_every_schedule() {
 }
 
 #[test]
+fn reselection_keeps_the_largest_hidden_weights_at_every_step_until_its_masks_stand_still() {
+    const STEPS: u64 = 400;
+    let how = Parameterisation::SrSte(SrSte { lambda: 0.01 });
+    for (config, _) in optimisers().into_iter().step_by(3) {
+        for granularity in [Granularity::TWO_OF_FOUR, Granularity::Unstructured] {
+            let (mut changes, mut returned) = (0, 0);
+            let masks =
+                walk(Schedule::RESELECT, granularity, (&config, how), STEPS, |step, net, optimizer, before, now| {
+                    changes += usize::from(before != now);
+                    returned += usize::from(!now.is_subset_of(before));
+                    assert!(step <= STEPS * 3 / 4 || before == now, "step {step}: the masks moved after their end");
+                    for (param, slot) in net.vars().iter().zip(optimizer.slots()) {
+                        let Some(mask) = now.get(&param.name) else { continue };
+                        let weights = param.var.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                        let hidden = slot.hidden.as_ref().unwrap();
+                        for (i, keep) in mask.bits().iter().enumerate() {
+                            let seen = if *keep { hidden[i] + 0.0 } else { 0.0 };
+                            assert_eq!(weights[i].to_bits(), seen.to_bits(), "step {step}: weight {i}");
+                        }
+                    }
+                });
+            assert!(changes > 5 && returned > 5, "{granularity}: {changes} changes, {returned} with returns");
+            match granularity {
+                Granularity::Unstructured => assert_eq!(masks.kept(), 12),
+                // Nine inputs keep 2 + 2 + 1, four keep 2.
+                _ => assert_eq!(masks.iter().map(|(_, m)| m.kept()).collect::<Vec<_>>(), [4 * 5, 3 * 2]),
+            }
+        }
+    }
+}
+
+#[test]
 fn rigl_grows_the_largest_gradients_and_set_does_not_look_at_them() {
     let graph = testing::mlp(&[9, 4, 3], None);
     let mut net = Net::new(&graph, &Device::Cpu).unwrap();
     let grads = pulls(net.vars(), 1);
+    let optimizer = Optimizer::new(&TrainConfig::default(), net.vars());
     let bits: Vec<bool> = (0..36).map(|i| i % 3 == 0).collect();
     let masks: Masks = [("fc0.w".to_string(), Mask::from_bits(bits.clone()))].into_iter().collect();
     let exchanges = Exchanges { every_steps: 1, end: 100 };
     let distribution = Distribution::default();
     let pruner = |seed| Pruner { seed, ..Pruner::new(&[], &Magnitude, &distribution) };
     let grown = |net: &mut Net, policy: &dyn MaskPolicy| {
-        let view = StepView { step: 1, net, grads: &grads, masks: &masks };
+        let view = StepView { step: 1, net, grads: &grads, optimizer: &optimizer, masks: &masks };
         policy.remask(view).unwrap().unwrap().masks.get("fc0.w").unwrap().bits().to_vec()
     };
     let by_gradient = grown(&mut net, &Rigl { pruner: &pruner(0), exchanges, fraction: 0.5 });

@@ -64,6 +64,22 @@ impl<'a> Pruner<'a> {
         found
     }
 
+    /// As [`Pruner::masks`], for weights that the network does not hold: SR-STE's hidden ones.
+    ///
+    /// * `weights`: values of each of [`Pruner::layers`]. The score must go by them alone, in one round, as magnitude does.
+    ///
+    /// # Errors
+    /// As [`Pruner::masks`].
+    pub(crate) fn masks_of(
+        &self,
+        net: &mut Net,
+        weights: &[Vec<f32>],
+        masks: &Masks,
+        density: f64,
+    ) -> Result<Masks, TrainError> {
+        self.rounds(net, weights, masks, density)
+    }
+
     fn rounds(&self, net: &mut Net, start: &[Vec<f32>], masks: &Masks, density: f64) -> Result<Masks, TrainError> {
         let live = |masks: &Masks| -> Vec<Mask> {
             let of = |l: &Layer| masks.get(&l.name).cloned().unwrap_or_else(|| Mask::dense(l.len()));

@@ -189,7 +189,7 @@ impl Epochs<'_> {
             }
             let grads = loss.backward()?;
             if let Some(policy) = plan.policy {
-                let view = StepView { step: state.step, net, grads: &grads, masks: &state.masks };
+                let view = StepView { step: state.step, net, grads: &grads, optimizer, masks: &state.masks };
                 if let Some(new) = policy.remask(view)? {
                     enforce(net, optimizer, &new.masks, plan.dropout)?;
                     state.masks = new.masks;
