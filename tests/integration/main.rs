@@ -1,6 +1,7 @@
 //! Tests across rooms, in one binary: the walls, op conformance, packed files in stock engines, the program, the whole flow.
 
 mod analyze;
+mod board;
 mod cli;
 mod conformance;
 mod layering;
