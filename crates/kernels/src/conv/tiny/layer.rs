@@ -100,7 +100,7 @@ impl TinyConv {
             }
         };
         let geometry = geometry.clone();
-        Ok(Self { geometry, input, output, activation, isa, pixels, taps, per_block, bias, scales, weights, macs })
+        Ok(Self { geometry, input, output, activation, isa: isa.or_portable(), pixels, taps, per_block, bias, scales, weights, macs })
     }
 
     /// Elements of the copies.

@@ -110,7 +110,7 @@ impl DenseLinear {
             }
             LinearValues::I8 { values, scales } => (Weights::I8(parts(lanes, rows, cols, values)), padded(scales)),
         };
-        Ok(Self { isa, rows, cols, weights, bias: padded(&bias), scales, activation: Activation::None })
+        Ok(Self { isa: isa.or_portable(), rows, cols, weights, bias: padded(&bias), scales, activation: Activation::None })
     }
 
     /// The activation that [`Layer::run`] applies.
