@@ -30,8 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (input, output) = (Map::aligned(inputs, size, size), Map::aligned(outputs, size, size));
     let isa = Isa::best();
     let choice = ConvChoice::guess(isa, &geometry, input, positions.len(), 1);
-    let weights =
-        ConvWeights { positions: Some(&positions), values: &values, scales: scales.as_deref(), bias: None };
+    let weights = ConvWeights { positions: Some(&positions), values: &values, scales: scales.as_deref(), bias: None };
     let conv = Conv::prepare(isa, &geometry, input, output, weights, Activation::Relu, choice)?;
     let (x, mut y) = (vec![0.5; input.len() + LINE], vec![0.0; output.len() + LINE]);
     let mut scratch = vec![0.0; conv.scratch_len()];

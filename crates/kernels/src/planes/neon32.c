@@ -80,13 +80,21 @@ static void finish(const struct pass *pass, const float *sums, size_t at, size_t
 // The sums of a turn, `pixels` elements apart, to where they belong.
 static __attribute__((noinline)) void into_places(const struct pass *pass, size_t turn, size_t outputs, const float *sums,
                                                   size_t pixels) {
-    for (size_t g = 0; g < outputs; g++) {
+    const float32x4_t min = vdupq_n_f32(pass->min), max = vdupq_n_f32(pass->max);
+    const bool simple = !pass->hard_swish && !pass->residual;
+    const struct place *const places = pass->places, *const end = places + pass->count;
+    for (size_t g = 0; g < outputs; g++, sums += pixels) {
         const size_t row = (pass->turns[turn].group * outputs + g) * pass->stride;
-        if (!pass->places)
-            finish(pass, sums + g * pixels, row + pass->whole, pixels);
-        for (size_t i = 0; pass->places && i < pass->count; i++) {
-            const struct place place = pass->places[i];
-            finish(pass, sums + g * pixels + place.first, row + place.element, place.count);
+        float *const y = pass->y + row;
+        if (!places) {
+            finish(pass, sums, row + pass->whole, pixels);
+            continue;
+        }
+        for (const struct place *place = places; place != end; place++) {
+            if (simple && place->count == LANES)
+                vst1q_f32(y + place->element, clip(vld1q_f32(sums + place->first), min, max));
+            else
+                finish(pass, sums + place->first, row + place->element, place->count);
         }
     }
 }

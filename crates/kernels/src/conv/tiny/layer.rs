@@ -68,6 +68,7 @@ impl TinyConv {
         activation: Activation,
     ) -> Result<Self, KernelError> {
         assert!(isa.runs_here(), "{} cannot run on this CPU", isa.name());
+        let isa = isa.or_portable();
         geometry.validate()?;
         check_maps(geometry, input, output)?;
         let dense = weights.positions.is_none();
@@ -100,7 +101,7 @@ impl TinyConv {
             }
         };
         let geometry = geometry.clone();
-        Ok(Self { geometry, input, output, activation, isa: isa.or_portable(), pixels, taps, per_block, bias, scales, weights, macs })
+        Ok(Self { geometry, input, output, activation, isa, pixels, taps, per_block, bias, scales, weights, macs })
     }
 
     /// Elements of the copies.

@@ -88,6 +88,7 @@ impl DenseLinear {
         weights: LinearValues<'_>,
         bias: Option<&[f32]>,
     ) -> Result<Self, KernelError> {
+        let isa = isa.or_portable();
         let len = check_sizes(rows, cols)?;
         let found = match weights {
             LinearValues::F32(values) => values.len(),
@@ -110,7 +111,7 @@ impl DenseLinear {
             }
             LinearValues::I8 { values, scales } => (Weights::I8(parts(lanes, rows, cols, values)), padded(scales)),
         };
-        Ok(Self { isa: isa.or_portable(), rows, cols, weights, bias: padded(&bias), scales, activation: Activation::None })
+        Ok(Self { isa, rows, cols, weights, bias: padded(&bias), scales, activation: Activation::None })
     }
 
     /// The activation that [`Layer::run`] applies.
