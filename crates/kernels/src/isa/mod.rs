@@ -24,7 +24,7 @@ pub enum Isa {
     Avx2,
     /// NEON of aarch64, 4 lanes.
     Neon,
-    /// NEON of ARMv7, 4 lanes: tiles of convolutions and sparse fully connected layers; the other kernels are the portable ones.
+    /// NEON of ARMv7, 4 lanes, in C: convolutions but depthwise ones, and sparse fully connected layers. Everything else is portable.
     Neon32,
     /// Portable code, which the compiler may vectorise.
     Scalar,
