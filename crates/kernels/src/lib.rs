@@ -36,7 +36,7 @@
 //! - `run` never allocates and gives the same bits however the caller cuts the pixels or the batch, and for every team.
 //! - A packed tensor that passed [`packed::Packed::validate`] decodes without panic, inside the byte budget.
 //! - Hostile bytes meet `packed` only; kernels get weights that were checked there. `unsafe` stands only in the
-//!   instruction-set files (`avx2`, `avx512`, `neon`), the tile loop they share, the safe wrapper of each table,
+//!   instruction-set files (`avx2`, `avx512`, `neon`, and `neon32`, which calls C), the tile loop they share, the safe wrapper of each table,
 //!   the one call each behind `product` and the functions on memory of the process, the hand-over of a job to a [`team`], and one file of
 //!   [`region`] that says why its arena may be shared.
 

@@ -19,6 +19,7 @@ impl DenseChoice {
             Isa::Avx512 => &[(8, 3), (6, 4), (12, 2)],
             Isa::Avx2 => &[(6, 2)],
             Isa::Neon => &[(8, 3), (12, 2)],
+            Isa::Neon32 => &[(4, 3)],
             Isa::Scalar => &[(4, 1)],
         };
         let mut choices: Vec<Self> = Vec::new();

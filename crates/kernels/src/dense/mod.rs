@@ -13,6 +13,8 @@ mod choice;
 mod layer;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(neon32)]
+mod neon32;
 pub(crate) mod pack;
 mod places;
 mod scalar;
@@ -66,6 +68,8 @@ impl Kernels {
             Isa::Avx2 => kernels!(Avx2, avx2),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => kernels!(Neon, neon),
+            #[cfg(neon32)]
+            Isa::Neon32 => kernels!(Neon32, neon32),
             _ => kernels!(Scalar, scalar),
         }
     }

@@ -61,7 +61,7 @@ impl Elementwise {
         check_map("input", tight, input)?;
         check_map("output", tight, output)?;
         let together = (UNIT_ELEMENTS / input.pixels().max(1)).clamp(1, input.channels.max(1));
-        Ok(Self { isa, kind, input, output, activation, together })
+        Ok(Self { isa: isa.or_portable(), kind, input, output, activation, together })
     }
 
     fn channels(&self, units: &Range<usize>) -> Range<usize> {

@@ -44,7 +44,7 @@ impl Shortcut {
         let [height, width] = [input.height, input.width].map(|size| size.div_ceil(stride));
         check_map("output", Map::tight(channels, height, width), output)?;
         let together = (UNIT_ELEMENTS / output.pixels().max(1)).clamp(1, channels.max(1));
-        Ok(Self { isa, stride, before, input, output, together })
+        Ok(Self { isa: isa.or_portable(), stride, before, input, output, together })
     }
 
     fn channels(&self, units: &Range<usize>) -> Range<usize> {

@@ -14,6 +14,8 @@ mod groups;
 pub(crate) mod lines;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(neon32)]
+mod neon32;
 mod scalar;
 mod schedule;
 mod slices;
@@ -92,6 +94,8 @@ pub static GEMV: &[GemvKernel] = &[
     kernel!("1x8_avx2_loads", Avx2, 8, false, avx2::loads),
     #[cfg(target_arch = "aarch64")]
     kernel!("1x8_neon", Neon, 8, false, neon),
+    #[cfg(neon32)]
+    kernel!("1x8_neon32", Neon32, 8, false, neon32),
     kernel!("1x8_scalar", Scalar, 8, false, scalar),
 ];
 

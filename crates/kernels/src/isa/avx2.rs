@@ -18,8 +18,23 @@ pub(crate) fn splat(value: f32) -> Vector {
     _mm256_set1_ps(value)
 }
 
+/// Whether four weights at once are faster than one by one even where they are numbers: a broadcast from memory costs nothing.
+pub(crate) const FOUR_AT_ONCE: bool = false;
+/// Rows that are copied at once.
+pub(crate) const ROWS_AT_ONCE: usize = 1;
+
 /// Four numbers, in each half.
 pub(crate) type Four = __m256;
+
+/// # Safety
+/// Four elements are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx2,fma")]
+pub(crate) unsafe fn four_numbers(at: *const f32) -> Four {
+    // SAFETY: by this function's contract.
+    let four = unsafe { _mm_loadu_ps(at) };
+    _mm256_set_m128(four, four)
+}
 
 /// # Safety
 /// Four bytes are readable at `at`.

@@ -18,8 +18,23 @@ pub(crate) fn splat(value: f32) -> Vector {
     _mm512_set1_ps(value)
 }
 
+/// Whether four weights at once are faster than one by one even where they are numbers: a broadcast from memory costs nothing.
+pub(crate) const FOUR_AT_ONCE: bool = false;
+/// Rows that are copied at once.
+pub(crate) const ROWS_AT_ONCE: usize = 1;
+
 /// Four numbers, in each quarter.
 pub(crate) type Four = __m512;
+
+/// # Safety
+/// Four elements are readable at `at`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(crate) unsafe fn four_numbers(at: *const f32) -> Four {
+    // SAFETY: by this function's contract.
+    let four = unsafe { _mm_loadu_ps(at) };
+    _mm512_broadcast_f32x4(four)
+}
 
 /// # Safety
 /// Four bytes are readable at `at`.

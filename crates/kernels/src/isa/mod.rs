@@ -9,6 +9,8 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
+#[cfg(neon32)]
+pub(crate) mod neon32;
 pub(crate) mod scalar;
 #[cfg(target_arch = "x86_64")]
 pub(crate) mod xmm;
@@ -22,6 +24,8 @@ pub enum Isa {
     Avx2,
     /// NEON of aarch64, 4 lanes.
     Neon,
+    /// NEON of ARMv7, 4 lanes, in C: convolutions but depthwise ones, and sparse fully connected layers. Everything else is portable.
+    Neon32,
     /// Portable code, which the compiler may vectorise.
     Scalar,
 }
@@ -34,7 +38,10 @@ impl Isa {
     #[cfg(target_arch = "aarch64")]
     pub const COMPILED: &'static [Self] = &[Self::Neon, Self::Scalar];
     /// Every instruction set compiled for this architecture, fastest first.
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    #[cfg(neon32)]
+    pub const COMPILED: &'static [Self] = &[Self::Neon32, Self::Scalar];
+    /// Every instruction set compiled for this architecture, fastest first.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", neon32)))]
     pub const COMPILED: &'static [Self] = &[Self::Scalar];
 
     /// Whether this processor has the instructions.
@@ -46,10 +53,17 @@ impl Isa {
             Self::Avx2 => avx2::available(),
             #[cfg(target_arch = "aarch64")]
             Self::Neon => neon::available(),
+            #[cfg(neon32)]
+            Self::Neon32 => neon32::available(),
             Self::Scalar => true,
             #[allow(unreachable_patterns, reason = "the instruction sets of other architectures")]
             _ => false,
         }
+    }
+
+    /// The instruction set of a kernel that exists for all but some of them: portable code for those.
+    pub(crate) fn or_portable(self) -> Self {
+        if self == Self::Neon32 { Self::Scalar } else { self }
     }
 
     /// The fastest instruction set of this processor.
@@ -66,6 +80,8 @@ impl Isa {
             Self::Avx2 => avx2::LANES,
             #[cfg(target_arch = "aarch64")]
             Self::Neon => neon::LANES,
+            #[cfg(neon32)]
+            Self::Neon32 => neon32::LANES,
             Self::Scalar => scalar::LANES,
             #[allow(unreachable_patterns, reason = "the instruction sets of other architectures")]
             _ => 1,
@@ -78,6 +94,7 @@ impl Isa {
             Self::Avx512 => "avx512",
             Self::Avx2 => "avx2",
             Self::Neon => "neon",
+            Self::Neon32 => "neon32",
             Self::Scalar => "scalar",
         }
     }

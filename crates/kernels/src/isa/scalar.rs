@@ -13,8 +13,21 @@ pub(crate) fn splat(value: f32) -> Vector {
     [value; LANES]
 }
 
+/// Whether four weights at once are faster than one by one even where they are numbers: there is nothing to choose from.
+pub(crate) const FOUR_AT_ONCE: bool = false;
+/// Rows that are copied at once.
+pub(crate) const ROWS_AT_ONCE: usize = 1;
+
 /// Four numbers.
 pub(crate) type Four = [f32; 4];
+
+/// # Safety
+/// Four elements are readable at `at`.
+#[inline(always)]
+pub(crate) unsafe fn four_numbers(at: *const f32) -> Four {
+    // SAFETY: by this function's contract; an array of f32 has the alignment of f32.
+    unsafe { at.cast::<Four>().read() }
+}
 
 /// # Safety
 /// Four bytes are readable at `at`.

@@ -67,8 +67,14 @@ pub(crate) struct Filling<'a> {
 }
 
 /// Defines `fill` for one instruction set.
+///
+/// In scope of the caller: the names of one file of `crate::isa`. `each` says how the loop over the rows is compiled: with few
+/// general registers it is a function of its own, as its addresses would wait in memory otherwise.
 macro_rules! planes_fill {
     ($(#[$features:meta])*) => {
+        $crate::planes::fill::planes_fill!($(#[$features])*; each #[inline]);
+    };
+    ($(#[$features:meta])*; each #[$each:meta]) => {
         /// Makes all copies of all channels.
         ///
         /// # Safety
@@ -113,7 +119,7 @@ macro_rules! planes_fill {
         /// # Safety
         /// As `fill_rows`; `vector` may be called for every row of the image from `image` on.
         $(#[$features])*
-        #[inline]
+        #[$each]
         unsafe fn each(
             filling: &$crate::planes::fill::Filling<'_>,
             rows: usize,
@@ -121,7 +127,19 @@ macro_rules! planes_fill {
             to: *mut f32,
             vector: impl Fn(*const f32) -> Vector,
         ) {
-            for row in 0..rows {
+            let mut done = 0;
+            if ROWS_AT_ONCE > 1 {
+                for first in (0..rows / ROWS_AT_ONCE).map(|several| several * ROWS_AT_ONCE) {
+                    let vectors: [Vector; ROWS_AT_ONCE] =
+                        std::array::from_fn(|row| vector(image.wrapping_add((first + row) * filling.from_row)));
+                    for (row, vector) in vectors.into_iter().enumerate() {
+                        // SAFETY: as below.
+                        unsafe { store(to.add((first + row) * filling.to_row), vector) };
+                    }
+                }
+                done = rows / ROWS_AT_ONCE * ROWS_AT_ONCE;
+            }
+            for row in done..rows {
                 let vector = vector(image.wrapping_add(row * filling.from_row));
                 // SAFETY: every row of `to` is writable for all windows.
                 unsafe { store(to.add(row * filling.to_row), vector) };

@@ -13,6 +13,8 @@ mod avx512;
 pub(crate) mod fill;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(neon32)]
+mod neon32;
 pub(crate) mod padded;
 mod rows;
 mod scalar;
@@ -64,6 +66,8 @@ impl Kernels {
             Isa::Avx2 => kernels!(Avx2, avx2, [14, 6, 3, 1]),
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => kernels!(Neon, neon, [16, 12, 6, 3]),
+            #[cfg(neon32)]
+            Isa::Neon32 => kernels!(Neon32, neon32, [13, 6, 3, 1]),
             _ => kernels!(Scalar, scalar, [4, 2, 1, 1]),
         }
     }

@@ -66,6 +66,7 @@ pub(crate) struct Run {
 /// Groups come in order of their number of entries: the processor then foresees where their loops end. In the order of outputs
 /// every group of ten or so entries ended with a wrong guess, which took as long as four entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Turn {
     pub group: u16,
     pub entries: u16,

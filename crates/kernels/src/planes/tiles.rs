@@ -49,6 +49,7 @@ pub(crate) struct Pass {
 
 /// Where some pixels of a tile belong in the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub(crate) struct Place {
     /// Element of the output.
     pub element: usize,
@@ -145,12 +146,12 @@ macro_rules! planes_tiles {
                 }
                 let mut entries = turn.entries as usize;
                 // four bytes become numbers at once: one by one, bytes would be slower than numbers
-                if BYTES && G == 1 && V > $crate::planes::tiles::FEW_SUMS {
+                if (BYTES || FOUR_AT_ONCE) && G == 1 && V > $crate::planes::tiles::FEW_SUMS {
                     for _ in 0..entries / 4 {
                         // SAFETY: four entries follow; each offset leads to `V` readable vectors.
                         unsafe {
                             let offsets = offset.cast::<[u16; 4]>().read();
-                            let four = four_bytes(byte.cast());
+                            let four = if BYTES { four_bytes(byte.cast()) } else { four_numbers(value) };
                             let mut entry = |weight: Vector, offset: u16| {
                                 let x = pass.x.wrapping_byte_add((offset as usize) << (pass.unit & 31));
                                 let x = $crate::planes::tiles::in_one_register(x);
@@ -162,7 +163,12 @@ macro_rules! planes_tiles {
                             entry(splat_nth::<1>(four), offsets[1]);
                             entry(splat_nth::<2>(four), offsets[2]);
                             entry(splat_nth::<3>(four), offsets[3]);
-                            (offset, byte) = (offset.add(4), byte.add(4));
+                            offset = offset.add(4);
+                            if BYTES {
+                                byte = byte.add(4);
+                            } else {
+                                value = value.add(4);
+                            }
                         }
                     }
                     entries %= 4;

@@ -30,7 +30,7 @@ impl GlobalAverage {
             return Err(KernelError::Zero { what: "the number of pixels" });
         }
         let together = (UNIT_PIXELS / input.pixels()).clamp(1, input.channels);
-        Ok(Self { isa, input, output, together })
+        Ok(Self { isa: isa.or_portable(), input, output, together })
     }
 
     fn channels(&self, units: &Range<usize>) -> Range<usize> {

@@ -53,6 +53,7 @@ impl Pool {
     ) -> Result<Self, KernelError> {
         let padding = if kind == PoolKind::Max { f32::MIN } else { 0.0 };
         let window = Window::plan(isa, geometry, input, output, padding)?;
+        let lanes = window.isa.lanes();
         let mut parameters = Parameters { activation: Activation::None, ..Parameters::default() };
         if let PoolKind::Average { counted_pads } = kind {
             let rows = counted(geometry, 0, output.height, counted_pads);
@@ -62,7 +63,7 @@ impl Pool {
             }
             let pixels = rows.iter().flat_map(|rows| columns.iter().map(move |columns| rows * columns));
             let scales = pixels.map(|count| 1.0 / count as f32);
-            parameters.scales = scales.chain(std::iter::repeat_n(0.0, isa.lanes())).collect();
+            parameters.scales = scales.chain(std::iter::repeat_n(0.0, lanes)).collect();
         }
         Ok(Self { window, parameters, kind, geometry: geometry.clone() })
     }

@@ -40,7 +40,7 @@ impl Region {
             Isa::Avx512 => 64,
             Isa::Avx2 => 32,
             Isa::Neon => 16,
-            Isa::Scalar => 4,
+            Isa::Neon32 | Isa::Scalar => 4,
         };
         Self {
             places: Places::new(&plan),

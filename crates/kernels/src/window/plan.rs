@@ -68,6 +68,7 @@ impl Window {
     /// # Errors
     /// A geometry that is not depthwise or does not fit its maps, see [`KernelError`].
     pub fn plan(isa: Isa, geometry: &ConvGeometry, input: Map, output: Map, padding: f32) -> Result<Self, KernelError> {
+        let isa = isa.or_portable();
         geometry.validate()?;
         let (channels, groups) = (geometry.in_channels, geometry.groups);
         for (what, found) in [("input channels", channels), ("output channels", geometry.out_channels)] {

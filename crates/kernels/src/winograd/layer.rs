@@ -98,6 +98,7 @@ impl WinogradChoice {
             (Isa::Avx512, 4) => (6, 4),
             (Isa::Avx512 | Isa::Neon, _) => (8, 3),
             (Isa::Avx2, _) => (6, 2),
+            (Isa::Neon32, _) => (4, 3),
             (Isa::Scalar, _) => (4, 1),
         };
         Self { size, outputs, vectors, tile_rows }
@@ -186,7 +187,8 @@ impl WinogradConv {
 
     /// Elements of one channel or output of one plane of the transform: whole vectors, and one more.
     fn stride(&self) -> usize {
-        (self.choice.tile_rows * self.tiles[1]).next_multiple_of(self.kernels.lanes) + self.kernels.lanes
+        let lanes = self.kernels.lanes.max(self.transforms.lanes);
+        (self.choice.tile_rows * self.tiles[1]).next_multiple_of(lanes) + lanes
     }
 
     fn taps(&self) -> usize {

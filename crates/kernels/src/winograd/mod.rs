@@ -29,8 +29,16 @@ use transforms::{InputPass, OutputPass};
 /// The transforms of one instruction set.
 #[derive(Clone, Copy, Debug)]
 struct Transforms {
+    /// Tiles of one vector.
+    lanes: usize,
     input: unsafe fn(usize, &InputPass),
     output: unsafe fn(usize, &OutputPass),
+}
+
+macro_rules! transforms {
+    ($module:ident) => {
+        Transforms { lanes: crate::isa::$module::LANES, input: $module::input, output: $module::output }
+    };
 }
 
 impl Transforms {
@@ -39,12 +47,12 @@ impl Transforms {
         assert!(isa.runs_here(), "{} cannot run on this CPU", isa.name());
         match isa {
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => Self { input: avx512::input, output: avx512::output },
+            Isa::Avx512 => transforms!(avx512),
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => Self { input: avx2::input, output: avx2::output },
+            Isa::Avx2 => transforms!(avx2),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => Self { input: neon::input, output: neon::output },
-            _ => Self { input: scalar::input, output: scalar::output },
+            Isa::Neon => transforms!(neon),
+            _ => transforms!(scalar),
         }
     }
 }

@@ -68,6 +68,7 @@ impl TinyConv {
         activation: Activation,
     ) -> Result<Self, KernelError> {
         assert!(isa.runs_here(), "{} cannot run on this CPU", isa.name());
+        let isa = isa.or_portable();
         geometry.validate()?;
         check_maps(geometry, input, output)?;
         let dense = weights.positions.is_none();

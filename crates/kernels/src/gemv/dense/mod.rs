@@ -88,6 +88,7 @@ impl DenseLinear {
         weights: LinearValues<'_>,
         bias: Option<&[f32]>,
     ) -> Result<Self, KernelError> {
+        let isa = isa.or_portable();
         let len = check_sizes(rows, cols)?;
         let found = match weights {
             LinearValues::F32(values) => values.len(),
