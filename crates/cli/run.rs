@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::bench::at_least_one;
 use crate::files;
 use crate::measure::EngineName;
+use crate::ort_args::OrtArgs;
 use crate::output::Output;
 use crate::preprocessing::Preprocessing;
 use crate::sidecar;
@@ -35,6 +36,8 @@ pub struct Args {
     /// Classes to print per image, best first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     top: usize,
+    #[command(flatten)]
+    ort: OrtArgs,
     /// ONNX Runtime library to use instead of searching for one
     #[arg(long, value_name = "FILE")]
     ort_library: Option<PathBuf>,
@@ -42,6 +45,7 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
+    let ort = args.ort.resolve(args.engine)?;
     let bytes = files::read(&args.model)?;
     let metadata = sentei_runtime::metadata(&bytes).with_context(|| format!("reading {}", args.model.display()))?;
     let Some(preprocessing) = Preprocessing::read(&metadata)? else {
@@ -53,6 +57,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let options = LoadOptions {
         threads: args.threads,
         pin: args.pin,
+        ort,
         library: args.ort_library.clone(),
         ..LoadOptions::default()
     };
@@ -60,6 +65,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     note.into_iter().for_each(|note| out.note(format!("note: {note}")));
     let mut session =
         args.engine.engine()?.load(&bytes, &options).with_context(|| format!("loading {}", args.model.display()))?;
+    session.facts().notes.iter().for_each(|note| out.note(format!("note: {note}")));
     let shape: Vec<usize> = session.inputs()[0].shape.iter().map(|d| d.unwrap_or(1)).collect();
     let [_, channels, height, width] = shape[..] else {
         bail!("{} takes input of shape {shape:?}, expected [1, channels, height, width]", args.model.display());

@@ -7,5 +7,6 @@ mod layering;
 mod packed;
 mod peers;
 mod pipeline;
+mod providers;
 mod support;
 mod sweep;

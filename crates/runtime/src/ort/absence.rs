@@ -59,9 +59,10 @@ pub(super) fn short(words: &str) -> String {
         None => words,
     };
     let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = line.trim_end_matches('.');
     match line.char_indices().nth(SHORT) {
         Some((end, _)) => format!("{}...", &line[..end]),
-        None => line,
+        None => line.to_owned(),
     }
 }
 
@@ -81,7 +82,7 @@ mod tests {
         );
         assert_eq!(
             short("XNNPACK execution provider is not supported in this build. "),
-            "XNNPACK execution provider is not supported in this build."
+            "XNNPACK execution provider is not supported in this build"
         );
         assert_eq!(short(&"ä ".repeat(400)).chars().count(), SHORT + 3);
     }

@@ -8,6 +8,7 @@
 //! - Nothing is linked: the library, and with it every provider, is found and loaded at run time.
 //! - A provider that was asked for and cannot be had is an error; one that is there and does not run the model is one too.
 
+mod convolution;
 mod options;
 mod placement;
 
@@ -37,3 +38,8 @@ pub use session::Ort;
 
 #[cfg(feature = "ort")]
 const NAME: &str = "ort";
+
+/// An ONNX file that every provider runs: `y = Conv(x, w)`, a few hundred bytes.
+pub fn smallest_model() -> Vec<u8> {
+    convolution::bytes()
+}

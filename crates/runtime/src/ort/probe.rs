@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::absence::{how_to_get, short};
 use super::library::{self, Loaded};
 use super::options::{OrtOptions, Provider};
-use super::{Ort, needs, register};
+use super::{Ort, convolution, needs, register};
 use crate::engine::{Engine, LoadOptions};
 use crate::error::RuntimeError;
 
@@ -62,11 +62,11 @@ fn ask(provider: Provider, library: &Loaded, compiled_in: &[String]) -> Provider
         false => Some("not compiled into this library".to_owned()),
         true => {
             let options = LoadOptions {
-                ort: OrtOptions { provider, ..OrtOptions::default() },
+                ort: OrtOptions { provider, placement: Some(true), ..OrtOptions::default() },
                 library: Some(library.info.path.clone()),
                 ..LoadOptions::default()
             };
-            match Ort.load(&convolution(), &options) {
+            match Ort.load(&convolution::bytes(), &options) {
                 Ok(_) => None,
                 Err(RuntimeError::EngineAbsent { what, .. }) => Some(what),
                 Err(other) => Some(other.to_string()),
@@ -84,7 +84,7 @@ fn ask(provider: Provider, library: &Loaded, compiled_in: &[String]) -> Provider
 pub(super) fn refusal(library: &Loaded, options: &OrtOptions) -> Option<String> {
     let bare = OrtOptions { provider: options.provider, device: options.device, ..OrtOptions::default() };
     let mut builder = register::builder(library, &bare, 1, None).ok()?;
-    builder.commit_from_memory(&convolution()).err().map(|error| short(&error.to_string()))
+    builder.commit_from_memory(&convolution::bytes()).err().map(|error| short(&error.to_string()))
 }
 
 /// Names that ONNX Runtime has for providers; it answers for one name at a time.
@@ -117,41 +117,6 @@ known! {
     Azure = "AzureExecutionProvider", Cpu = "CPUExecutionProvider"
 }
 
-/// An ONNX file: `y = Conv(x, w)` with `x` of shape `[1, 2, 8, 8]` and `w` of `[2, 2, 3, 3]`. Every provider runs it, and on CUDA it
-/// takes cuDNN.
-fn convolution() -> Vec<u8> {
-    let value = |name: &str, shape: [u8; 4]| {
-        let dims = shape.map(|dim| message(1, &number(1, dim))).concat();
-        let tensor = [number(1, 1), message(2, &dims)].concat();
-        [message(1, name.as_bytes()), message(2, &message(1, &tensor))].concat()
-    };
-    let node =
-        [message(1, b"x"), message(1, b"w"), message(2, b"y"), message(3, b"conv"), message(4, b"Conv")].concat();
-    let weight = 0.25f32.to_le_bytes().repeat(2 * 2 * 3 * 3);
-    let dims = [2, 2, 3, 3].map(|dim| number(1, dim)).concat();
-    let weight = [dims, number(2, 1), message(8, b"w"), message(9, &weight)].concat();
-    let graph = [
-        message(1, &node),
-        message(2, b"probe"),
-        message(5, &weight),
-        message(11, &value("x", [1, 2, 8, 8])),
-        message(12, &value("y", [1, 2, 6, 6])),
-    ];
-    [number(1, 8), message(7, &graph.concat()), message(8, &[message(1, b""), number(2, 13)].concat())].concat()
-}
-
-/// A protobuf field that is a number below 128.
-fn number(field: u8, value: u8) -> Vec<u8> {
-    vec![field << 3, value]
-}
-
-/// A protobuf field that is text, bytes or a message of less than 16 KiB.
-fn message(field: u8, bytes: &[u8]) -> Vec<u8> {
-    let (low, high) = ((bytes.len() & 0x7f) as u8, (bytes.len() >> 7) as u8);
-    let length = if high == 0 { vec![low] } else { vec![low | 0x80, high] };
-    [vec![field << 3 | 2], length, bytes.to_vec()].concat()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -159,14 +124,14 @@ mod tests {
 
     #[test]
     fn the_probe_is_a_model_that_adds_up_nine_pixels_of_two_channels() {
-        let facts = crate::screen::screen(&convolution(), 1 << 20);
+        let facts = crate::screen::screen(&convolution::bytes(), 1 << 20);
         assert!(facts.is_ok());
         if let Err(missing) = library::library_info(None) {
             assert!(std::env::var_os("SENTEI_REQUIRE_ORT").is_none(), "{missing}");
             eprintln!("SKIPPED: running the probe: {missing}");
             return;
         }
-        let mut session = Ort.load(&convolution(), &LoadOptions::default()).unwrap();
+        let mut session = Ort.load(&convolution::bytes(), &LoadOptions::default()).unwrap();
         let ones = HostTensor::new(vec![1, 2, 8, 8], vec![1.0; 128]).unwrap();
         let found = session.run(&[ones]).unwrap();
         assert_eq!(found, [HostTensor::new(vec![1, 2, 6, 6], vec![4.5; 72]).unwrap()]);
