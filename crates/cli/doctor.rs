@@ -86,29 +86,39 @@ mod onnx_runtime {
     use std::process::{Command, Stdio};
 
     use anyhow::{Context, Result};
-    use sentei_runtime::ort::{LibraryReport, ProviderReport, libraries_found, library_info, probe};
+    use sentei_runtime::ort::{LibrariesFound, LibraryReport, ProviderReport, library_info, probe};
     use serde_json::{Value, json};
 
     use super::Row;
 
-    /// Each library with its report, or with why there is none; the first that has one is the one that `--engine ort` uses.
+    /// Every library that was found.
     pub struct Found {
+        /// Each with its report, or with why there is none.
         libraries: Vec<(PathBuf, Result<LibraryReport, String>)>,
-        /// Why no library was found.
+        /// The one that `--engine ort` uses.
+        used: Option<usize>,
+        /// Why `--engine ort` has none to use.
         missing: Option<String>,
     }
 
     pub fn find(only: Option<&Path>) -> Found {
-        let paths = only.map_or_else(libraries_found, |path| vec![path.to_owned()]);
-        let libraries: Vec<_> = paths
-            .into_iter()
-            .map(|path| {
-                let report = ask(&path).map_err(|error| format!("{error:#}"));
-                (path, report)
-            })
-            .collect();
-        let missing = libraries.is_empty().then(|| library_info(None).err().map(|error| error.to_string())).flatten();
-        Found { libraries, missing }
+        let here = match only {
+            Some(path) => LibrariesFound { paths: vec![path.to_owned()], named: true },
+            None => LibrariesFound::here(),
+        };
+        let report = |path: PathBuf| {
+            let report = ask(&path).map_err(|error| format!("{error:#}"));
+            (path, report)
+        };
+        let libraries: Vec<_> = here.paths.into_iter().map(report).collect();
+        let tried = if here.named { 1 } else { libraries.len() };
+        let used = libraries.iter().take(tried).position(|(_, report)| report.is_ok());
+        let missing = match (used, libraries.first()) {
+            (Some(_), _) => None,
+            (None, Some((_, report))) => report.as_ref().err().cloned(),
+            (None, None) => library_info(None).err().map(|error| error.to_string()),
+        };
+        Found { libraries, used, missing }
     }
 
     /// A process can load one library, and one that crashes must not take `doctor` with it: this program called again.
@@ -138,12 +148,15 @@ mod onnx_runtime {
 
     pub fn rows(found: &Found) -> Vec<Row> {
         let mut rows = Vec::new();
-        if let Some(missing) = &found.missing {
+        if let (true, Some(missing)) = (found.libraries.is_empty(), &found.missing) {
             rows.push(("ONNX Runtime".into(), missing.clone()));
         }
-        let used = found.libraries.iter().position(|(_, report)| report.is_ok());
         for (index, (path, report)) in found.libraries.iter().enumerate() {
-            let use_of = if used == Some(index) { "" } else { " (not used: an earlier one is)" };
+            let use_of = if found.used == Some(index) {
+                ""
+            } else {
+                " (not used: ORT_DYLIB_PATH or the search path names another first)"
+            };
             match report {
                 Ok(report) => {
                     let names: Vec<&str> =
@@ -170,13 +183,13 @@ mod onnx_runtime {
     }
 
     pub fn json(found: &Found) -> Value {
-        let used = found.libraries.iter().find_map(|(path, report)| Some((path, report.as_ref().ok()?)));
+        let used = found.used.and_then(|index| found.libraries[index].1.as_ref().ok());
         let libraries = found.libraries.iter().map(|(path, report)| match report {
             Ok(report) => json!(report),
             Err(error) => json!({ "path": path, "error": error }),
         });
         json!({
-            "onnxruntime": used.map(|(path, report)| json!({ "version": report.version, "path": path })),
+            "onnxruntime": used.map(|report| json!({ "version": report.version, "path": report.path })),
             "onnxruntime_missing": found.missing,
             "onnxruntime_libraries": libraries.collect::<Vec<_>>(),
         })

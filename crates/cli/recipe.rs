@@ -1,6 +1,7 @@
 //! A recipe: everything a run depends on, in one TOML file. Unknown keys are refused by line, flags win over the file.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -93,7 +94,12 @@ impl BenchRecipe {
     /// How models are loaded into `engine`.
     pub fn options(&self, engine: EngineName) -> LoadOptions {
         let ort = if engine == EngineName::Ort { self.ort.clone() } else { OrtOptions::default() };
-        LoadOptions { threads: self.threads, ort, ..LoadOptions::default() }
+        let options = LoadOptions { threads: self.threads, ort, ..LoadOptions::default() };
+        match options.ort.provider {
+            // TensorRT times every kernel of every layer while it loads
+            Provider::Tensorrt => LoadOptions { time_budget: Duration::from_secs(15 * 60), ..options },
+            _ => options,
+        }
     }
 
     /// Whether a run without `engine` is worth nothing: that of the sparse kernels, or one whose provider was asked for.

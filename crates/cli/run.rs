@@ -1,7 +1,7 @@
 //! `sentei run`: images in, verdicts out.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use sentei_runtime::{HostTensor, LoadOptions};
@@ -36,6 +36,9 @@ pub struct Args {
     /// Classes to print per image, best first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     top: usize,
+    /// Most seconds that loading the model may take; TensorRT may need minutes
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    time_budget: u64,
     #[command(flatten)]
     ort: OrtArgs,
     /// ONNX Runtime library to use instead of searching for one
@@ -57,6 +60,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let options = LoadOptions {
         threads: args.threads,
         pin: args.pin,
+        time_budget: Duration::from_secs(args.time_budget),
         ort,
         library: args.ort_library.clone(),
         ..LoadOptions::default()

@@ -191,6 +191,9 @@ fn doctor_asks_every_provider_of_every_library() {
     let out = sentei().arg("doctor").output().expect("runs");
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(text.contains("works: it ran a convolution") && text.contains("compiled with"), "{text}");
+    let elsewhere = json(sentei().env("ORT_DYLIB_PATH", "/no/such/libonnxruntime.so").args(["doctor", "--json"]));
+    assert!(elsewhere["onnxruntime"].is_null(), "no other library is used than the one that is named: {elsewhere}");
+    assert!(elsewhere["onnxruntime_missing"].as_str().is_some_and(|text| text.contains("/no/such")), "{elsewhere}");
     let folder = tempfile::tempdir().expect("temporary folder");
     let broken = folder.path().join("libonnxruntime.so");
     std::fs::write(&broken, b"no library").expect("written");

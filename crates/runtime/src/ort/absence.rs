@@ -13,9 +13,12 @@ const SHORT: usize = 300;
 /// * `words`: what it said.
 pub(super) fn absent(provider: Provider, library: &LibraryInfo, words: &str) -> RuntimeError {
     let missing = needs::missing(provider, &library.path);
-    let missing = match missing.is_empty() {
-        true => String::new(),
-        false => format!("; not found on this machine: {}", missing.join(", ")),
+    let (missing, doctor) = match missing.is_empty() {
+        true => (String::new(), ""),
+        false => {
+            let names = missing.join(", ");
+            (format!("; not found on this machine: {names}"), "; `sentei doctor` says what is still missing")
+        }
     };
     RuntimeError::EngineAbsent {
         what: format!(
@@ -24,7 +27,7 @@ pub(super) fn absent(provider: Provider, library: &LibraryInfo, words: &str) -> 
             library.path.display(),
             short(words)
         ),
-        how_to_get_it: how_to_get(provider).into(),
+        how_to_get_it: format!("{}{doctor}", how_to_get(provider)),
     }
 }
 
@@ -34,11 +37,11 @@ pub(super) fn how_to_get(provider: Provider) -> &'static str {
         Provider::Cpu => "every ONNX Runtime library has it: `pip install onnxruntime`",
         Provider::Cuda => {
             "it takes an NVIDIA driver, `pip install onnxruntime-gpu`, and CUDA 13 and cuDNN 9 on LD_LIBRARY_PATH or from \
-             `pip install onnxruntime-gpu[cuda,cudnn]`; `sentei doctor` says what is still missing"
+             `pip install onnxruntime-gpu[cuda,cudnn]`"
         }
         Provider::Tensorrt => {
             "it takes what provider cuda takes (NVIDIA driver, `pip install onnxruntime-gpu[cuda,cudnn]`: CUDA 13, cuDNN 9) \
-             and TensorRT 10 from NVIDIA (libnvinfer.so.10) on LD_LIBRARY_PATH; `sentei doctor` says what is still missing"
+             and TensorRT 10 from NVIDIA (libnvinfer.so.10) on LD_LIBRARY_PATH"
         }
         Provider::Xnnpack => {
             "the wheels of `pip install onnxruntime` are built without it: name a library built with --use_xnnpack in \

@@ -42,11 +42,23 @@ pub fn library_info(explicit: Option<&Path>) -> Result<LibraryInfo, RuntimeError
     load(explicit).map(|loaded| loaded.info)
 }
 
-/// Every library that is on the search path, in the order they are tried; first the one that ORT_DYLIB_PATH names.
-pub fn libraries_found() -> Vec<PathBuf> {
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = variable("ORT_DYLIB_PATH").filter(|path| path.is_file());
-    once_each(named.into_iter().chain(search(&places(&variable))))
+/// Libraries that `doctor` tells about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibrariesFound {
+    /// In the order they are tried; the one that ORT_DYLIB_PATH names comes first, whether it is there or not.
+    pub paths: Vec<PathBuf>,
+    /// Whether ORT_DYLIB_PATH names the first; then no other is tried.
+    pub named: bool,
+}
+
+impl LibrariesFound {
+    /// Looks where [`library_info`] looks.
+    pub fn here() -> Self {
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let named = variable("ORT_DYLIB_PATH");
+        let is_named = named.is_some();
+        Self { paths: once_each(named.into_iter().chain(search(&places(&variable)))), named: is_named }
+    }
 }
 
 /// Without the paths that lead to a file that came before, as `libonnxruntime.so` does beside `libonnxruntime.so.1.31.1`.

@@ -28,7 +28,7 @@ mod register;
 mod session;
 
 #[cfg(feature = "ort")]
-pub use library::{LibraryInfo, libraries_found, library_info};
+pub use library::{LibrariesFound, LibraryInfo, library_info};
 pub use options::{Arena, ConvSearch, KEYS, Key, Optimise, OptionError, OrtOptions, Provider};
 pub use placement::{NodePlace, judge, per_provider};
 #[cfg(feature = "ort")]
