@@ -11,6 +11,7 @@
 mod convolution;
 mod options;
 mod placement;
+mod values;
 
 #[cfg(feature = "ort")]
 mod absence;
@@ -29,12 +30,13 @@ mod session;
 
 #[cfg(feature = "ort")]
 pub use library::{LibrariesFound, LibraryInfo, library_info};
-pub use options::{Arena, ConvSearch, KEYS, Key, Optimise, OptionError, OrtOptions, Provider};
+pub use options::{KEYS, Key, OptionError, OrtOptions, Provider};
 pub use placement::{NodePlace, judge, per_provider};
 #[cfg(feature = "ort")]
 pub use probe::{LibraryReport, ProviderReport, probe};
 #[cfg(feature = "ort")]
 pub use session::Ort;
+pub use values::{Arena, ConvSearch, Level, Optimise};
 
 #[cfg(feature = "ort")]
 const NAME: &str = "ort";

@@ -11,7 +11,8 @@ use super::NAME;
 use super::absence::absent;
 use super::library::Loaded;
 use super::needs;
-use super::options::{Arena, ConvSearch, Optimise, OrtOptions, Provider};
+use super::options::{OrtOptions, Provider};
+use super::values::{Arena, ConvSearch, Optimise};
 use crate::error::RuntimeError;
 
 /// A session that has yet to be given a model.
