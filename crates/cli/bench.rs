@@ -3,16 +3,19 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sentei_report::record::Bench;
 use sentei_report::tables;
-use sentei_runtime::{KernelChoice, LoadOptions, noise_inputs};
+use sentei_runtime::ort::per_provider;
+use sentei_runtime::{Facts, KernelChoice, LoadOptions, NodeTime, Session, noise_inputs};
+use serde_json::{Value, json};
 
 use crate::board::{self, Address, BoardArgs};
 use crate::exit::usage;
 use crate::files;
 use crate::measure::{self, EngineName, Plan, Subject};
 use crate::npy;
+use crate::ort_args::OrtArgs;
 use crate::output::Output;
 use crate::report::Joined;
 
@@ -49,7 +52,7 @@ pub struct Args {
     /// Time kernels thoroughly and keep the choice beside each model (MODEL.plan.json), where later loads find it
     #[arg(long)]
     tune: bool,
-    /// Print a table of layers: kernel, reason, time
+    /// Print a table of layers: kernel or provider, reason, time
     #[arg(long)]
     per_layer: bool,
     /// Leave out the memory table (it takes a process per model)
@@ -61,6 +64,8 @@ pub struct Args {
     /// Most seconds that loading one model may take
     #[arg(long, value_name = "S", default_value_t = 60)]
     time_budget: u64,
+    #[command(flatten)]
+    ort: OrtArgs,
     /// ONNX Runtime library to use instead of searching for one
     #[arg(long, value_name = "FILE")]
     ort_library: Option<PathBuf>,
@@ -86,6 +91,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         threads: args.threads,
         pin: args.pin,
         batch: args.batch,
+        ort: args.ort.resolve(args.engine)?,
         byte_budget: args.byte_budget,
         time_budget: Duration::from_secs(args.time_budget),
         library: args.ort_library.clone(),
@@ -93,9 +99,6 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         ..LoadOptions::default()
     };
     measure::check_seconds(args.seconds)?;
-    if args.per_layer && args.engine == EngineName::Ort {
-        return usage("--per-layer needs --engine tract: ONNX Runtime does not tell the time of its layers");
-    }
     if let Some(path) = &args.memory_of {
         return measure::print_memory(path, args.engine, &options);
     }
@@ -134,11 +137,25 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     say_energy(&bench, &out);
     if args.per_layer {
         for (subject, session) in subjects.iter().zip(&mut sessions) {
+            let mut noting: Box<dyn Session>;
+            let session = match args.engine {
+                EngineName::Tract => session,
+                // a session that notes the time of its nodes is slower, so it is none of those that were measured
+                EngineName::Ort => {
+                    let options = LoadOptions { profile: true, ..plan.options.clone() };
+                    let loaded = args.engine.engine()?.load(&files::read(&subject.path)?, &options);
+                    noting = loaded.with_context(|| format!("loading {}", subject.path.display()))?;
+                    &mut noting
+                }
+            };
             let inputs = noise_inputs(&**session, 1);
             let times = session.profile(&inputs, 20)?;
             out.say(format!("\n{}\n", subject.name));
             out.say(per_layer(session.facts(), &times).plain());
         }
+    }
+    for (subject, session) in subjects.iter().zip(&sessions).filter(|(_, session)| !session.facts().nodes.is_empty()) {
+        out.say(format!("{}: {}", subject.name, placement(session.facts())));
     }
     for note in notes {
         out.note(format!("note: {note}"));
@@ -160,7 +177,11 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         npy::save(folder, "input", &inputs)?;
         npy::save(folder, "output", &session.run(&inputs)?)?;
     }
-    let json = bench.to_json();
+    let mut json = bench.to_json();
+    let rows = json["rows"].as_array_mut().into_iter().flatten();
+    for (row, session) in rows.zip(&sessions).filter(|(_, session)| !session.facts().nodes.is_empty()) {
+        row["nodes"] = nodes_json(session.facts());
+    }
     if let Some(path) = &args.output {
         files::write_atomic(path, serde_json::to_string_pretty(&json)?.as_bytes())?;
     }
@@ -224,19 +245,33 @@ fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
     KernelChoice::named(text).ok_or_else(|| "expected measure, sparse or dense".into())
 }
 
-/// Every node with its time, and for packed layers the kernel and why it was chosen.
-fn per_layer(facts: &sentei_runtime::Facts, times: &[sentei_runtime::NodeTime]) -> sentei_report::table::Table {
+/// How many nodes each provider ran, in words.
+fn placement(facts: &Facts) -> String {
+    let counts = per_provider(&facts.nodes);
+    counts.iter().map(|(provider, count)| format!("{count} nodes on {provider}")).collect::<Vec<_>>().join(", ")
+}
+
+/// The same for scripts: the number of nodes per provider, and each node.
+fn nodes_json(facts: &Facts) -> Value {
+    let counts: serde_json::Map<String, Value> =
+        per_provider(&facts.nodes).into_iter().map(|(provider, count)| (provider, json!(count))).collect();
+    json!({ "per_provider": counts, "all": facts.nodes })
+}
+
+/// Every node with its time; for packed layers the kernel and why it was chosen, in ONNX Runtime the provider.
+fn per_layer(facts: &Facts, times: &[NodeTime]) -> sentei_report::table::Table {
     let mut table = sentei_report::table::Table::new(&["Node", "Op", "#Time", "#Non-zeros", "Kernel", "Why"]);
     for node in times {
         let layer = measure::owner(&node.name, facts.kernels.iter().map(|k| k.name.as_str()));
         let kernel = facts.kernels.iter().find(|k| Some(k.name.as_str()) == layer);
+        let place = facts.nodes.iter().find(|place| place.name == node.name && place.op == node.op);
         let text = |f: fn(&sentei_runtime::LayerKernel) -> String| kernel.map(f).unwrap_or_default();
         table.push([
             node.name.clone().into(),
             node.op.clone().into(),
             sentei_report::format::milliseconds(node.time_ns as f64 / 1e6).into(),
             text(|k| k.nnz.to_string()).into(),
-            text(|k| k.kernel.clone()).into(),
+            place.map_or_else(|| text(|k| k.kernel.clone()), |place| place.provider.clone()).into(),
             text(|k| k.reason.clone()).into(),
         ]);
     }

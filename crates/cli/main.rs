@@ -6,6 +6,7 @@ mod files;
 mod lineage;
 mod measure;
 mod npy;
+mod ort_args;
 mod output;
 
 mod bench;

@@ -109,6 +109,7 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
     if plan.options.pin {
         child.arg("--pin");
     }
+    child.args(crate::ort_args::flags(&plan.options.ort));
     if let Some(library) = &plan.options.library {
         child.arg("--ort-library").arg(library);
     }

@@ -1,11 +1,14 @@
 //! A recipe: everything a run depends on, in one TOML file. Unknown keys are refused by line, flags win over the file.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use sentei_prune::config::{PruneConfig, TrainConfig};
 use sentei_report::compare::Gate;
+use sentei_runtime::LoadOptions;
+use sentei_runtime::ort::{OrtOptions, Provider, smallest_model};
 use serde::{Deserialize, Serialize};
 
 use crate::compile::CompileRecipe;
@@ -57,6 +60,8 @@ pub struct BenchRecipe {
     pub threads: usize,
     /// Seconds of measuring per engine.
     pub seconds: f64,
+    /// Where and how ONNX Runtime computes; another provider than `cpu` must be there.
+    pub ort: OrtOptions,
 }
 
 impl Default for Recipe {
@@ -80,7 +85,43 @@ impl Default for Recipe {
 
 impl Default for BenchRecipe {
     fn default() -> Self {
-        BenchRecipe { engines: vec![EngineName::Tract, EngineName::Ort], threads: 1, seconds: 5.0 }
+        let engines = vec![EngineName::Tract, EngineName::Ort];
+        BenchRecipe { engines, threads: 1, seconds: 5.0, ort: OrtOptions::default() }
+    }
+}
+
+impl BenchRecipe {
+    /// How models are loaded into `engine`.
+    pub fn options(&self, engine: EngineName) -> LoadOptions {
+        let ort = if engine == EngineName::Ort { self.ort.clone() } else { OrtOptions::default() };
+        let options = LoadOptions { threads: self.threads, ort, ..LoadOptions::default() };
+        match options.ort.provider {
+            // TensorRT times every kernel of every layer while it loads
+            Provider::Tensorrt => LoadOptions { time_budget: Duration::from_secs(15 * 60), ..options },
+            _ => options,
+        }
+    }
+
+    /// Whether a run without `engine` is worth nothing: that of the sparse kernels, or one whose provider was asked for.
+    pub fn requires(&self, engine: EngineName) -> bool {
+        engine == EngineName::Tract || self.ort.provider != Provider::Cpu
+    }
+
+    /// Looks for the provider that was asked for, before hours are spent on a model to measure on it.
+    ///
+    /// # Errors
+    /// Exit code 5 when it cannot be had.
+    pub fn find_provider(&self) -> Result<()> {
+        if self.ort.provider == Provider::Cpu || !self.engines.contains(&EngineName::Ort) {
+            return Ok(());
+        }
+        let ort = OrtOptions { provider: self.ort.provider, device: self.ort.device, ..OrtOptions::default() };
+        let options = LoadOptions { ort, ..LoadOptions::default() };
+        EngineName::Ort
+            .engine()?
+            .load(&smallest_model(), &options)
+            .context("looking for the provider of [bench.ort]")?;
+        Ok(())
     }
 }
 
@@ -215,6 +256,9 @@ impl Recipe {
         if self.bench.threads == 0 {
             return usage("[bench] `threads` expects at least 1, found 0");
         }
+        if let Err(error) = self.bench.ort.check() {
+            return usage(format!("[bench.ort] {error}"));
+        }
         match (&self.data.mean, &self.data.std) {
             (None, None) => {}
             (Some(_), Some(_)) if sentei_models::names().contains(&self.model.as_str()) => {
@@ -304,6 +348,20 @@ mod tests {
             let bench = BenchRecipe { seconds, ..BenchRecipe::default() };
             assert!(Recipe { bench, ..Recipe::default() }.check().is_err());
         }
+    }
+
+    #[test]
+    fn options_of_onnx_runtime_stand_in_a_table_and_must_fit_their_provider() {
+        let text = "[bench.ort]\nprovider = \"tensorrt\"\nfp16 = true\nbuilder_level = 3\nengine_cache = \"engines\"\n";
+        let recipe = Recipe::parse(text).expect("valid");
+        recipe.check().expect("fits");
+        assert_eq!(Recipe::parse(&recipe.to_toml().expect("writes")).expect("reads"), recipe);
+        for (bad, named) in [("cuda", "fp16"), ("gpu", "xnnpack")] {
+            let text = text.replace("tensorrt", bad);
+            let error = Recipe::parse(&text).and_then(|recipe| recipe.check()).expect_err(bad);
+            assert!(format!("{error:#}").contains(named), "{error:#}");
+        }
+        assert!(Recipe::parse("[bench.ort]\nbuilder_level = 9\n").is_err());
     }
 
     #[test]

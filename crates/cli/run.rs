@@ -1,6 +1,7 @@
 //! `sentei run`: images in, verdicts out.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use sentei_runner::classify::{Classifier, images};
@@ -11,6 +12,7 @@ use serde_json::json;
 use crate::bench::at_least_one;
 use crate::files;
 use crate::measure::EngineName;
+use crate::ort_args::OrtArgs;
 use crate::output::Output;
 
 /// Classifies images with a model made by sentei (its classes and pixel scaling are in the file).
@@ -34,6 +36,11 @@ pub struct Args {
     /// Classes to print per image, best first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     top: usize,
+    /// Most seconds that loading the model may take; TensorRT may need minutes
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    time_budget: u64,
+    #[command(flatten)]
+    ort: OrtArgs,
     /// ONNX Runtime library to use instead of searching for one
     #[arg(long, value_name = "FILE")]
     ort_library: Option<PathBuf>,
@@ -41,10 +48,13 @@ pub struct Args {
 
 /// Runs the verb.
 pub fn run(args: Args, out: Output) -> Result<()> {
+    let ort = args.ort.resolve(args.engine)?;
     let bytes = files::read(&args.model)?;
     let options = LoadOptions {
         threads: args.threads,
         pin: args.pin,
+        time_budget: Duration::from_secs(args.time_budget),
+        ort,
         library: args.ort_library.clone(),
         ..LoadOptions::default()
     };
@@ -52,6 +62,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     note.into_iter().for_each(|note| out.note(format!("note: {note}")));
     let mut classifier = Classifier::load(&args.model, &bytes, &*args.engine.engine()?, &options)?;
     drop(bytes);
+    classifier.session().facts().notes.iter().for_each(|note| out.note(format!("note: {note}")));
     let mut verdicts = Vec::new();
     for path in images(&args.images)? {
         let verdict = classifier.classify(&path)?;

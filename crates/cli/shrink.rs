@@ -79,6 +79,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         None => {
             let recipe = args.resolve()?;
             recipe.check()?;
+            recipe.bench.find_provider()?;
             (RunFolder::new(args.output.as_deref(), &run_name(&recipe))?, recipe)
         }
     };
@@ -316,14 +317,14 @@ impl Shrink {
             candidates.iter().map(|c| Subject { name: c.name.clone(), path: self.unproven().join(&c.file) }).collect();
         let mut profiles = Vec::new();
         for (i, engine) in self.recipe.bench.engines.iter().enumerate() {
-            let options = sentei_runtime::LoadOptions { threads: self.recipe.bench.threads, ..Default::default() };
+            let options = self.recipe.bench.options(*engine);
             let seconds = self.recipe.bench.seconds;
             let plan = Plan { engine: *engine, options, seconds, rounds: 100, warmup: 3, memory: true, tune: false };
             self.out.note(format!("measuring {} models in {}", subjects.len(), engine.name()));
             let measure::Measured { bench, mut sessions, .. } = match measure::bench(&subjects, &plan) {
                 Ok(done) => done,
                 // Without the engine that runs sparse there is nothing to report; a missing rival is a remark.
-                Err(error) if i > 0 && crate::exit::code(&error) == 5 => {
+                Err(error) if i > 0 && crate::exit::code(&error) == 5 && !self.recipe.bench.requires(*engine) => {
                     record.warnings.push(record::absent(engine.name(), &error));
                     continue;
                 }

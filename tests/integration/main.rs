@@ -8,6 +8,7 @@ mod layering;
 mod packed;
 mod peers;
 mod pipeline;
+mod providers;
 mod support;
 mod sweep;
 mod two_of_four;

@@ -129,7 +129,8 @@ impl Toolchain {
     /// When cargo fails; it has said why.
     pub fn build(&self, sources: &Path, target_folder: &Path, symbols: bool, quiet: bool) -> Result<PathBuf> {
         let triple = self.target.triple();
-        let flags = ["-Cforce-unwind-tables=no", "-Crelocation-model=static"];
+        // a program at a fixed place needs no table of a hundred thousand addresses to correct
+        let flags = ["-Crelocation-model=static"];
         let mut cargo;
         match &self.linker {
             Linker::Zig { program } => {

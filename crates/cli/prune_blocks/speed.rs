@@ -24,7 +24,7 @@ pub fn compare(dense: &Graph, small: &Graph, recipe: &BenchRecipe, out: Output) 
     }
     let mut benches = Vec::new();
     for (i, engine) in recipe.engines.iter().enumerate() {
-        let options = sentei_runtime::LoadOptions { threads: recipe.threads, ..Default::default() };
+        let options = recipe.options(*engine);
         let plan = Plan {
             engine: *engine,
             options,
@@ -37,7 +37,7 @@ pub fn compare(dense: &Graph, small: &Graph, recipe: &BenchRecipe, out: Output) 
         out.note(format!("measuring both networks in {}", engine.name()));
         match measure::bench(&subjects, &plan) {
             Ok(measured) => benches.push(measured.bench),
-            Err(error) if i > 0 && crate::exit::code(&error) == 5 => {
+            Err(error) if i > 0 && crate::exit::code(&error) == 5 && !recipe.requires(*engine) => {
                 out.note(format!("note: {} was not measured: {error:#}", engine.name()));
             }
             Err(error) => return Err(error),

@@ -6,6 +6,7 @@ use sentei_report::record;
 use serde::{Deserialize, Serialize};
 
 use crate::error::RuntimeError;
+use crate::ort::{NodePlace, OrtOptions};
 use crate::plan::Plan;
 
 /// An inference engine that this build contains.
@@ -45,7 +46,8 @@ pub trait Session {
     /// Time of every node, in the order they run: the median over `rounds` (at least 1) runs.
     ///
     /// # Errors
-    /// [`RuntimeError::Unsupported`] when the engine cannot tell, else as [`Session::run`].
+    /// [`RuntimeError::Unsupported`] when the engine cannot tell, which ONNX Runtime can once after [`LoadOptions::profile`]; else as
+    /// [`Session::run`].
     fn profile(&mut self, inputs: &[HostTensor], rounds: usize) -> Result<Vec<NodeTime>, RuntimeError>;
 }
 
@@ -60,8 +62,11 @@ pub struct LoadOptions {
     pub time_budget: Duration,
     /// Size of the first axis of every input that leaves it open.
     pub batch: usize,
-    /// Execution provider, for example `cpu`; another one than was asked for is never used instead.
-    pub provider: String,
+    /// Provider and options of the ort engine; another provider than was asked for is never used instead.
+    pub ort: OrtOptions,
+    /// Whether [`Session::profile`] is going to be called. ONNX Runtime then notes the time of every node of every run, which makes
+    /// runs slower, and does not know before that call which provider runs each node.
+    pub profile: bool,
     /// Who decides whether a packed layer runs sparse.
     pub kernel_choice: KernelChoice,
     /// Most time that [`KernelChoice::Measure`] may spend on timing, all layers together.
@@ -88,7 +93,8 @@ impl Default for LoadOptions {
             byte_budget: 1 << 30,
             time_budget: Duration::from_secs(60),
             batch: 1,
-            provider: "cpu".into(),
+            ort: OrtOptions::default(),
+            profile: false,
             kernel_choice: KernelChoice::Measure,
             choice_budget: Duration::from_millis(1500),
             tune: false,
@@ -190,6 +196,9 @@ pub struct Facts {
     pub weight_bytes: Option<u64>,
     /// Largest sum of live activations during a run, with the scratch of the kernels; `None` if the engine does not tell.
     pub arena_bytes: Option<u64>,
+    /// Which provider of ONNX Runtime really ran each node; empty if the model was not run to find out, see
+    /// [`OrtOptions::shows_placement`], and for other engines.
+    pub nodes: Vec<NodePlace>,
     /// The decisions behind [`Facts::kernels`], for [`LoadOptions::plan`] of the next load; `None` if there were none.
     pub plan: Option<Plan>,
     /// What a user should know about how this file runs, one sentence each; mostly empty.

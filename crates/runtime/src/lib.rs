@@ -28,7 +28,6 @@
 //! - Meters keep raw samples and decide nothing.
 
 pub mod meter;
-#[cfg(feature = "ort")]
 pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use sentei_runtime::meter::{HeapMeter, MemoryPlan, measure_memory};
+use sentei_runtime::ort::{OrtOptions, Provider};
 use sentei_runtime::{HostTensor, KernelChoice, LoadOptions, RuntimeError, Session, engine_named};
 
 struct Fixture {
@@ -52,6 +53,10 @@ impl Fixture {
     fn options(&self, kernel_choice: KernelChoice) -> LoadOptions {
         LoadOptions { batch: self.input[0], kernel_choice, ..LoadOptions::default() }
     }
+}
+
+fn cuda() -> OrtOptions {
+    OrtOptions { provider: Provider::Cuda, ..OrtOptions::default() }
 }
 
 fn load(engine: &str, bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>, RuntimeError> {
@@ -128,7 +133,7 @@ fn budgets_stop_a_load_and_name_their_flag() {
     assert!(error.exit_code() == 6 && error.to_string().contains("--time-budget"), "{error}");
     let batched = LoadOptions { batch: 3, ..LoadOptions::default() };
     assert!(refusal("tract", FIXTURES[1].dense, &batched).to_string().contains("fixes its batch to 1"));
-    let cuda = LoadOptions { provider: "cuda".into(), ..LoadOptions::default() };
+    let cuda = LoadOptions { ort: cuda(), ..LoadOptions::default() };
     assert_eq!(refusal("tract", fixture.packed, &cuda).exit_code(), 5);
 }
 
@@ -228,7 +233,7 @@ mod ort {
         let small = LoadOptions { byte_budget: 1000, ..LoadOptions::default() };
         assert_eq!(refusal("ort", FIXTURES[0].packed, &small).exit_code(), 6);
         assert!(load("ort", &FIXTURES[0].packed[..5000], &LoadOptions::default()).is_err());
-        let cuda = LoadOptions { provider: "cuda".into(), ..LoadOptions::default() };
+        let cuda = LoadOptions { ort: cuda(), ..LoadOptions::default() };
         assert_eq!(refusal("ort", FIXTURES[0].packed, &cuda).exit_code(), 5);
     }
 
@@ -244,5 +249,82 @@ mod ort {
         assert!(engine.version.starts_with("1."), "{engine:?}");
         assert_eq!(session.inputs()[0].shape, [Some(1), Some(3), Some(11), Some(9)]);
         assert!(matches!(session.profile(&[], 1), Err(RuntimeError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn every_option_of_a_session_computes_the_same_on_the_processor() {
+        if !present() {
+            return;
+        }
+        let fixture = &FIXTURES[0];
+        let (input, expected) = fixture.tensors();
+        let folder = tempfile::tempdir().unwrap();
+        let kept = format!("profile={}", folder.path().display());
+        let texts = [
+            "optimise=none",
+            "optimise=basic",
+            "optimise=extended",
+            "optimise=layout",
+            "optimise=all",
+            "inter_threads=2",
+            "spinning=false",
+            "memory_pattern=false",
+            "prepacking=false",
+            "cpu_arena=false",
+            "placement=true",
+            &kept,
+        ];
+        let every = texts[5..].to_vec();
+        for chosen in texts.map(|text| vec![text]).into_iter().chain([every]) {
+            let mut ort = OrtOptions::default();
+            chosen.iter().for_each(|text| ort.set(text).unwrap());
+            let placed = ort.shows_placement();
+            let options = LoadOptions { threads: 2, ort, ..fixture.options(KernelChoice::Measure) };
+            let mut session = load("ort", fixture.dense, &options).unwrap();
+            assert_close(&session.run(std::slice::from_ref(&input)).unwrap()[0], &expected, &chosen.join(" "));
+            let facts = session.facts();
+            assert_eq!((facts.engine.provider.as_str(), facts.notes.len()), ("cpu", 0));
+            assert_eq!(facts.nodes.is_empty(), !placed, "{chosen:?}");
+            assert!(facts.nodes.iter().all(|node| node.provider == "cpu" && !node.op.is_empty()), "{:?}", facts.nodes);
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "both profiles were kept");
+    }
+
+    #[test]
+    fn a_session_that_is_loaded_for_it_tells_the_time_of_every_node_once() {
+        if !present() {
+            return;
+        }
+        let options = LoadOptions { profile: true, ..FIXTURES[0].options(KernelChoice::Measure) };
+        let mut session = load("ort", FIXTURES[0].packed, &options).unwrap();
+        let (input, _) = FIXTURES[0].tensors();
+        let times = session.profile(std::slice::from_ref(&input), 5).unwrap();
+        let convolutions = times.iter().filter(|node| node.op == "Conv").count();
+        assert_eq!(convolutions, 4, "{times:?}");
+        assert!(times.iter().any(|node| node.time_ns > 0), "{times:?}");
+        let places: Vec<_> = session.facts().nodes.iter().map(|node| node.name.as_str()).collect();
+        assert_eq!(places, times.iter().map(|node| node.name.as_str()).collect::<Vec<_>>());
+        assert!(matches!(session.profile(&[input], 1), Err(RuntimeError::Unsupported { .. })));
+    }
+
+    #[test]
+    fn a_provider_that_the_library_lacks_is_named_with_the_way_to_get_it() {
+        if !present() {
+            return;
+        }
+        let compiled_in =
+            sentei_runtime::ort::probe(&sentei_runtime::ort::library_info(None).unwrap().path).unwrap().compiled_in;
+        for provider in [Provider::Cuda, Provider::Tensorrt, Provider::Xnnpack, Provider::Acl] {
+            if compiled_in.iter().any(|name| name == provider.library_name()) {
+                eprintln!("SKIPPED: {provider} is in this library");
+                continue;
+            }
+            let options =
+                LoadOptions { ort: OrtOptions { provider, ..OrtOptions::default() }, ..LoadOptions::default() };
+            let error = refusal("ort", FIXTURES[1].dense, &options);
+            let text = error.to_string();
+            assert_eq!(error.exit_code(), 5, "{text}");
+            assert!(text.contains(&format!("provider `{provider}`")) && text.contains("onnxruntime"), "{text}");
+        }
     }
 }

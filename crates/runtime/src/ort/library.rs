@@ -42,6 +42,39 @@ pub fn library_info(explicit: Option<&Path>) -> Result<LibraryInfo, RuntimeError
     load(explicit).map(|loaded| loaded.info)
 }
 
+/// Libraries that `doctor` tells about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibrariesFound {
+    /// In the order they are tried; the one that ORT_DYLIB_PATH names comes first, whether it is there or not.
+    pub paths: Vec<PathBuf>,
+    /// Whether ORT_DYLIB_PATH names the first; then no other is tried.
+    pub named: bool,
+}
+
+impl LibrariesFound {
+    /// Looks where [`library_info`] looks.
+    pub fn here() -> Self {
+        let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let named = variable("ORT_DYLIB_PATH");
+        let is_named = named.is_some();
+        Self { paths: once_each(named.into_iter().chain(search(&places(&variable)))), named: is_named }
+    }
+}
+
+/// Without the paths that lead to a file that came before, as `libonnxruntime.so` does beside `libonnxruntime.so.1.31.1`.
+fn once_each(paths: impl Iterator<Item = PathBuf>) -> Vec<PathBuf> {
+    let mut seen = Vec::new();
+    let is_new = |path: &PathBuf| {
+        let file = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
+        let new = !seen.contains(&file);
+        if new {
+            seen.push(file);
+        }
+        new
+    };
+    paths.filter(is_new).collect()
+}
+
 pub(super) fn load(explicit: Option<&Path>) -> Result<Loaded, RuntimeError> {
     let mut slot = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(loaded) = &*slot {
@@ -188,6 +221,16 @@ mod tests {
             libraries: vec![root.path().join("usr/lib")],
         };
         assert_eq!(search(&places), [new, old, system]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_to_a_library_is_not_a_second_library() {
+        let root = tempfile::tempdir().unwrap();
+        let (file, link) = (root.path().join("libonnxruntime.so.1.31.1"), root.path().join("libonnxruntime.so"));
+        touch(&file);
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        assert_eq!(once_each([file.clone(), link].into_iter()), [file]);
     }
 
     #[test]

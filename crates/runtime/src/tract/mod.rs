@@ -26,6 +26,7 @@ use tract_onnx::tract_core::plan;
 
 use crate::engine::{Engine, Facts, HostTensor, LoadOptions, NodeTime, Session, TensorFact, check_inputs};
 use crate::error::{Deadline, RuntimeError};
+use crate::ort::Provider;
 use crate::screen::screen;
 use op::RegionOp;
 use place::{Placed, place};
@@ -47,9 +48,9 @@ impl Engine for Tract {
     }
 
     fn load(&self, bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>, RuntimeError> {
-        if options.provider != "cpu" {
+        if options.ort.provider != Provider::Cpu {
             return Err(RuntimeError::EngineAbsent {
-                what: format!("the tract engine has no provider `{}`", options.provider),
+                what: format!("the tract engine has no provider `{}`", options.ort.provider),
                 how_to_get_it: "tract runs on the CPU only, which is provider `cpu`".into(),
             });
         }
@@ -120,7 +121,12 @@ impl TractSession {
         let Placed { kernels, plan, notes: more, .. } = placed;
         notes.extend(more);
         let arena_bytes = arena.map(|bytes| bytes + regions);
-        Ok(Self { state, inputs, outputs, facts: Facts { engine, kernels, weight_bytes, arena_bytes, plan, notes } })
+        Ok(Self {
+            state,
+            inputs,
+            outputs,
+            facts: Facts { engine, kernels, weight_bytes, arena_bytes, nodes: vec![], plan, notes },
+        })
     }
 
     fn values(&self, inputs: &[HostTensor]) -> Result<TVec<TValue>, RuntimeError> {
