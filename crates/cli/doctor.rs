@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::ValueEnum;
 use sentei_report::record::Machine;
 use sentei_report::table::Table;
 use serde_json::{Value, json};
 
+use crate::build::{Places, Target, Toolchain};
+use crate::exit::Failure;
 use crate::output::Output;
 
 /// Lists the machine, the features of this build, the engines, libraries and providers found, and the kernels that run here.
@@ -37,8 +40,14 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     ];
     let onnx_runtime = onnx_runtime::find(args.ort_library.as_deref());
     let kernels = sentei_kernels::kernels();
-    let sections: [Vec<Row>; 4] =
-        [machine_rows(&machine), feature_rows(&features), onnx_runtime::rows(&onnx_runtime), kernel_rows(&kernels)];
+    let boards = boards();
+    let sections: [Vec<Row>; 5] = [
+        machine_rows(&machine),
+        feature_rows(&features),
+        onnx_runtime::rows(&onnx_runtime),
+        boards.iter().map(|(triple, found)| (format!("building for {triple}"), found_or_missing(found))).collect(),
+        kernel_rows(&kernels),
+    ];
     let mut table = Table::new(&["What", "Found"]);
     for (what, found) in sections.into_iter().flatten() {
         table.push([what.into(), found.into()]);
@@ -48,6 +57,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "version": env!("CARGO_PKG_VERSION"),
         "machine": machine,
         "features": features.iter().filter(|f| f.1).map(|f| f.0).collect::<Vec<_>>(),
+        "boards": boards.iter().map(|(triple, found)| json!({
+            "target": triple, "built_with": found.as_ref().ok(), "missing": found.as_ref().err(),
+        })).collect::<Vec<_>>(),
         "kernels": kernels.iter().map(|(name, runs_here)| json!({ "name": name, "runs_here": runs_here })).collect::<Vec<_>>(),
     });
     if let (Value::Object(object), Value::Object(found)) = (&mut object, onnx_runtime::json(&onnx_runtime)) {
@@ -55,6 +67,27 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     }
     out.object(&object);
     Ok(())
+}
+
+/// For each target of `sentei build`, what it would be built with, or what is missing.
+fn boards() -> Vec<(&'static str, Result<String, Vec<String>>)> {
+    let places = Places::of_environment();
+    let found = |target: &Target| {
+        let found = Toolchain::find(*target, &places).map(|toolchain| toolchain.describe());
+        let missing = |error: anyhow::Error| match error.downcast_ref() {
+            Some(Failure::Missing { missing, .. }) => missing.clone(),
+            _ => vec![format!("{error:#}")],
+        };
+        (target.triple(), found.map_err(missing))
+    };
+    Target::value_variants().iter().map(found).collect()
+}
+
+fn found_or_missing(found: &Result<String, Vec<String>>) -> String {
+    match found {
+        Ok(built_with) => built_with.clone(),
+        Err(missing) => format!("missing: {}", missing.join("; ")),
+    }
 }
 
 fn machine_rows(machine: &Machine) -> Vec<Row> {

@@ -158,6 +158,7 @@ fn classify(args: &Args) -> Result<(), RunnerError> {
     note.iter().for_each(|note| eprintln!("note: {note}"));
     let mut classifier = Classifier::load(path, &bytes, &*engine, &options)?;
     drop(bytes);
+    sentei_kernels::return_freed_memory();
     let mut verdicts = Vec::new();
     let mut lines = Vec::new();
     for image in images(&args.images)? {
