@@ -100,6 +100,24 @@ impl Lineage {
         serde_json::from_str(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))
     }
 
+    /// Takes a file of the chain anew, because this program has added to it. Nothing may be made from it.
+    ///
+    /// # Errors
+    /// When the file was not as the chain says before, `was`: adding to it would hide that.
+    pub fn renew(&mut self, name: &str, was: &[u8], bytes: &[u8]) -> Result<()> {
+        let Some(at) = self.files.iter().position(|link| link.name == name) else { return Ok(()) };
+        if self.files[at].sha256 != files::sha256(was) {
+            bail!(
+                "{name} is not what {FILE} says, so nothing is added to it (`sentei verify` says what else is broken)"
+            );
+        }
+        let sha256 = files::sha256(bytes);
+        let chain = self.chain(&sha256, self.files[at].from.iter().map(String::as_str));
+        self.files[at].chain = chain.with_context(|| format!("{name} was made from what {FILE} does not know"))?;
+        self.files[at].sha256 = sha256;
+        Ok(())
+    }
+
     /// Recomputes every hash of `run` and returns what is broken, in words; empty when all holds.
     ///
     /// # Errors
@@ -140,6 +158,16 @@ mod tests {
         lineage.add("baseline.onnx", b"b", &["data", "recipe", "seed"]);
         lineage.add("pruned.onnx", b"p", &["baseline.onnx", "data", "recipe", "seed"]);
         (folder, lineage)
+    }
+
+    #[test]
+    fn a_file_that_was_added_to_is_taken_anew_unless_it_was_tampered_with() {
+        let (folder, mut lineage) = run();
+        lineage.add("report.json", b"r", &["pruned.onnx"]);
+        assert!(lineage.renew("report.json", b"forged", b"more").unwrap_err().to_string().contains("verify"));
+        lineage.renew("report.json", b"r", b"more").expect("as it was");
+        files::write_atomic(&folder.path().join("report.json"), b"more").expect("written");
+        assert_eq!(lineage.broken(folder.path()).expect("read"), Vec::<String>::new());
     }
 
     #[test]

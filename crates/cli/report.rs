@@ -8,6 +8,7 @@ use sentei_report::record::{Bench, RunRecord, Variant};
 use serde_json::json;
 
 use crate::files;
+use crate::lineage::{self, Lineage};
 use crate::measure::Subject;
 use crate::output::Output;
 
@@ -74,7 +75,12 @@ impl Joined {
         let address = |bench: &Bench| bench.board.as_ref().map(|board| board.address.clone());
         self.record.benches.retain(|other| address(other) != address(&bench) || other.threads != bench.threads);
         self.record.benches.push(bench);
+        let path = self.run.join("report.json");
+        let mut lineage = Lineage::read(&self.run)?;
+        lineage.renew("report.json", &files::read(&path)?, export::report_json(&self.record)?.as_bytes())?;
         write(&self.run, &self.record)?;
+        let lineage = serde_json::to_string_pretty(&lineage)?;
+        files::write_atomic(&self.run.join(lineage::FILE), lineage.as_bytes())?;
         Ok(self.run.join("report.html"))
     }
 }

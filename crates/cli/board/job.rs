@@ -118,11 +118,11 @@ impl Job {
         bail!("the result in {} does not arrive whole: {}", self.folder, hash.err)
     }
 
-    /// Ends the measurement; a board that does not answer goes on by itself.
+    /// Ends the measurement and removes its folder; a board that does not answer goes on by itself.
     fn stop(&self, board: &mut Patience<'_>) {
-        let script =
-            format!("kill -9 -\"$(cat {0}/pid)\" 2>/dev/null || kill -9 \"$(cat {0}/pid)\"", quote(&self.folder));
-        let _ = board.once(&script);
+        let folder = quote(&self.folder);
+        let pid = format!("\"$(cat {folder}/pid)\"");
+        let _ = board.once(&format!("kill -9 -{pid} 2>/dev/null || kill -9 {pid}; rm -rf {folder}"));
     }
 
     /// Removes the job's folder.

@@ -98,8 +98,9 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
     if !args.keep {
         let places: Vec<String> = parcels.iter().map(|parcel| quote(&format!("{store}/{}", parcel.sha256))).collect();
         let root = quote(&root);
-        // folders stay where another measurement has something in them
-        board.once(&format!("rm -f {}; rmdir {root}/store {root}/jobs {root} 2>/dev/null", places.join(" ")));
+        // another measurement of this board may still need what lies there
+        board
+            .once(&format!("rmdir {root}/jobs && rm -f {} && rmdir {root}/store {root} 2>/dev/null", places.join(" ")));
     }
     let mut bench = measured?;
     if bench.rows.len() != subjects.len() {
