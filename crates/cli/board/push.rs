@@ -148,6 +148,6 @@ mod tests {
     fn a_full_disk_is_named_with_what_is_needed_and_what_is_free() {
         let failure = full(&Parcel::new("m.onnx", vec![0; 3_000_000]), "/small", "tmpfs 1024 1000 24 98% /small");
         let text = failure.to_string();
-        assert!(text.contains("m.onnx needs 3.0 MB, 24.6 kB is free in /small"), "{text}");
+        assert!(text.contains("m.onnx needs 2.86 MiB, 24.0 KiB is free in /small"), "{text}");
     }
 }

@@ -4,6 +4,7 @@ mod elf;
 mod source;
 mod target;
 mod toolchain;
+mod unwind;
 
 use std::path::{Path, PathBuf};
 
@@ -81,7 +82,10 @@ pub fn runner(target: Target, cache: &Cache, rebuild: bool, out: Output) -> Resu
     out.note(format!("building the runner for {} with {built_with}", target.triple()));
     let _one_at_a_time = cache.lock()?;
     let built = toolchain.build(&cache.sources()?, &cache.target_folder(), false, out.quiet)?;
-    let bytes = files::read(&built)?;
+    let mut bytes = files::read(&built)?;
+    if toolchain.drops_unwinding() {
+        bytes = unwind::without_tables(&bytes).unwrap_or(bytes);
+    }
     source::write_program(&kept(&toolchain.kind()), &bytes)?;
     Ok(Runner { bytes, built_with })
 }
@@ -143,7 +147,11 @@ fn report_size(args: &Args, cache: &Cache, stripped: u64, out: &Output) -> Resul
     let toolchain = Toolchain::find(args.target, &Places::of_environment())?;
     let _one_at_a_time = cache.lock()?;
     let built = toolchain.build(&cache.sources()?, &cache.target_folder(), true, out.quiet)?;
-    let parts = elf::parts(&files::read(&built)?)?;
+    let mut bytes = files::read(&built)?;
+    if toolchain.drops_unwinding() {
+        bytes = unwind::without_tables(&bytes).unwrap_or(bytes);
+    }
+    let parts = elf::parts(&bytes)?;
     let share = |bytes: u64| format::percent(bytes as f64 / stripped as f64);
     let mut table = Table::new(&["Section", "#Bytes", "#Share"]);
     for (name, bytes) in &parts.sections {

@@ -117,6 +117,11 @@ impl Toolchain {
         }
     }
 
+    /// Whether nothing in the program looks at the tables for unwinding: gcc's start code registers them.
+    pub fn drops_unwinding(&self) -> bool {
+        matches!(self.linker, Linker::Zig { .. })
+    }
+
     fn baseline(&self) -> String {
         if self.target.is_static() { String::new() } else { format!(", glibc {GLIBC}") }
     }
