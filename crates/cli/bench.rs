@@ -50,7 +50,7 @@ pub struct Args {
     #[arg(long, value_name = "CHOICE", default_value = "measure", value_parser = kernel_choice)]
     kernels: KernelChoice,
     /// Time kernels thoroughly and keep the choice beside each model (MODEL.plan.json), where later loads find it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "board")]
     tune: bool,
     /// Print a table of layers: kernel or provider, reason, time
     #[arg(long)]
@@ -223,15 +223,15 @@ fn on_board(
     }
     let tested = board.rows.iter().filter(|row| row.self_test.is_some()).count();
     out.say(format!("self-test on the board: {tested} of {} models passed", board.rows.len()));
-    if let Some(run) = run {
-        out.say(format!("wrote {}", run.join(board.clone())?.display()));
-    }
     let mut json = board.to_json();
     json["host"] = host.map_or(serde_json::Value::Null, |bench| bench.to_json());
     if let Some(path) = &args.output {
         files::write_atomic(path, serde_json::to_string_pretty(&json)?.as_bytes())?;
     }
     out.object(&json);
+    if let Some(run) = run {
+        out.say(format!("wrote {}", run.join(board)?.display()));
+    }
     Ok(())
 }
 

@@ -18,6 +18,9 @@ pub enum Failure {
         /// What the program that makes the link says.
         why: String,
     },
+    /// The time for a board is spent; what runs there may go on.
+    #[error("{0}")]
+    Spent(String),
     /// Something would take more than there is, or than is allowed.
     #[error("{0}")]
     Limit(String),
@@ -66,7 +69,7 @@ fn one(link: &(dyn std::error::Error + 'static)) -> Option<u8> {
             Failure::Usage(_) => 2,
             Failure::Gate(_) => 3,
             Failure::Absent { .. } | Failure::Missing { .. } | Failure::Unreachable { .. } => 5,
-            Failure::Limit(_) => 6,
+            Failure::Limit(_) | Failure::Spent(_) => 6,
             Failure::OnBoard { status, .. } => *status,
         });
     }

@@ -54,6 +54,7 @@ impl Joined {
         let path = run.join("report.json");
         let record =
             RunRecord::from_json(&files::read_text(&path)?).with_context(|| format!("parsing {}", path.display()))?;
+        Lineage::read(run)?;
         anyhow::ensure!(record.chosen().is_some(), "{} has no pruned model to measure", run.display());
         Ok(Self { run: run.to_owned(), record })
     }
@@ -72,6 +73,8 @@ impl Joined {
     /// # Errors
     /// When a file cannot be written.
     pub fn join(mut self, bench: Bench) -> Result<PathBuf> {
+        // another board may have been measured meanwhile
+        self.record = Self::open(&self.run)?.record;
         let address = |bench: &Bench| bench.board.as_ref().map(|board| board.address.clone());
         self.record.benches.retain(|other| address(other) != address(&bench) || other.threads != bench.threads);
         self.record.benches.push(bench);

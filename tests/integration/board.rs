@@ -15,7 +15,8 @@ fn host_runner() -> PathBuf {
     let program = assert_cmd::cargo::cargo_bin("sentei");
     let folder = program.parent().expect("programs lie in a folder");
     let out = Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "-p", "sentei-runner", "--bin", "sentei-run"])
+        .args(["build", "--quiet", "-p", "sentei-runner", "--bin", "sentei-run", "--profile"])
+        .arg(if folder.ends_with("debug") { "dev" } else { "release" })
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
@@ -109,10 +110,32 @@ fn a_runner_that_hangs_is_stopped_and_one_that_fails_is_quoted() {
     let (code, text) = failure(&mut bench("local:", &fails, &models, &words));
     assert!(code == 4 && text.contains("on the board: no such processor"), "{code} {text}");
 
-    let dies = script(folder.path(), "kill -9 $PPID");
-    let (code, text) = failure(&mut bench("local:", &dies, &models, &words));
-    assert!(code == 1 && text.contains("was killed on the board"), "{code} {text}");
+    // as the system does when memory runs out, and as a restart does
+    for body in ["kill -9 $$", "kill -9 $PPID"] {
+        let dies = script(folder.path(), body);
+        let (code, text) = failure(&mut bench("local:", &dies, &models, &words));
+        assert!(code == 1 && text.contains("was killed on the board"), "{code} {text}");
+    }
+    let (code, text) = failure(&mut bench("local:", &script(folder.path(), "exit 6"), &models, &words));
+    assert!(code == 6 && text.contains("on the board"), "{code} {text}");
+    let (code, text) = failure(&mut bench("local:", &script(folder.path(), "exit 127"), &models, &words));
+    assert!(code == 1 && text.contains("cannot execute the runner"), "{code} {text}");
     assert!(!Path::new(&place).exists(), "nothing is left");
+}
+
+#[test]
+fn what_ssh_says_on_the_side_is_no_failure() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let models = models(folder.path());
+    // the script is the last word of ssh's command line
+    let ssh =
+        script(folder.path(), "for last; do :; done; echo 'Warning: something about keys' >&2; exec sh -c \"$last\"");
+    std::fs::set_permissions(&ssh, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("executable");
+    let runner = host_runner();
+    let mut command = bench("ssh://root@camera", &runner, &models, &["--no-host", "--board-dir", "relative/board"]);
+    command.env("SENTEI_SSH", &ssh).env("HOME", folder.path());
+    assert_eq!(json(&mut command)["board"]["address"], "ssh://root@camera");
+    assert!(!folder.path().join("relative/board").exists(), "nothing is left");
 }
 
 #[test]
@@ -152,6 +175,7 @@ fn emulated(test: &str) -> Option<(String, PathBuf)> {
 fn tool(words: &[&str]) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tools/board");
     let out = Command::new(path).args(words).output().expect("tools/board runs");
+    assert!(out.status.success(), "{words:?}: {}", String::from_utf8_lossy(&out.stderr));
     String::from_utf8_lossy(&out.stdout).trim().to_owned()
 }
 
@@ -241,7 +265,7 @@ fn over_ssh_a_second_call_takes_up_what_a_killed_one_began() {
     let mut first =
         first.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().expect("starts");
     let started = Instant::now();
-    while tool(&["ssh", "cat ~/.sentei-board/jobs/*/pid 2>/dev/null"]).is_empty() {
+    while tool(&["ssh", "cat ~/.sentei-board/jobs/*/pid 2>/dev/null; true"]).is_empty() {
         assert!(started.elapsed() < Duration::from_secs(60), "the measurement begins");
     }
     first.kill().expect("killed");
@@ -267,5 +291,24 @@ fn over_ssh_a_full_disk_and_a_hung_board_are_errors_with_a_way_out() {
     let started = Instant::now();
     let (code, text) = failure(&mut bench(&url, &runner, &models, &["--no-host", "--board-timeout", "8"]));
     tool(&["resume"]);
-    assert!([5, 6].contains(&code) && started.elapsed() < Duration::from_secs(40), "{code} {text}");
+    assert!(
+        code == 5 && text.contains("cannot be reached") && started.elapsed() < Duration::from_secs(40),
+        "{code} {text}"
+    );
+
+    // one that hangs while it measures
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin("sentei"));
+    command.args(["bench", "--no-host", "--board", &url, "--seconds", "100", "--board-timeout", "45", "--runner"]);
+    command.arg(&runner).args(&models).stderr(std::process::Stdio::piped()).stdout(std::process::Stdio::null());
+    let child = command.spawn().expect("starts");
+    let started = Instant::now();
+    while tool(&["ssh", "cat ~/.sentei-board/jobs/*/pid 2>/dev/null; true"]).is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(40), "the measurement begins");
+    }
+    tool(&["hang"]);
+    let out = child.wait_with_output().expect("ends");
+    tool(&["resume"]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.code() == Some(6) && said.contains("--board-timeout"), "{said}");
+    tool(&["ssh", "kill -9 $(cat ~/.sentei-board/jobs/*/runner) 2>/dev/null; rm -rf ~/.sentei-board"]);
 }

@@ -7,7 +7,11 @@ use anyhow::{Result, bail};
 
 use super::link::quote;
 use super::patience::Patience;
+use crate::exit::Failure;
 use crate::files;
+
+/// What tells one start of a board from the next.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// How often a running measurement is asked for.
 const ASK: Duration = Duration::from_millis(700);
@@ -34,6 +38,11 @@ impl Job {
         Self { folder: format!("{root}/jobs/{id}"), command, links }
     }
 
+    /// What says, while files are still being sent, that they are needed: an empty folder beside the job's.
+    pub fn marker(&self) -> String {
+        format!("{}.sending", self.folder)
+    }
+
     /// Starts the measurement, unless it is there already. Returns whether it was.
     ///
     /// # Errors
@@ -42,14 +51,17 @@ impl Job {
         let folder = quote(&self.folder);
         let links: Vec<String> =
             self.links.iter().map(|(name, place)| format!("ln -sf {} {}", quote(place), quote(name))).collect();
-        let body = format!("{} > out 2> err; echo $? > status.new; mv status.new status", self.command);
+        let body = format!(
+            "{} > out 2> err & echo $! > runner; wait $!; echo $? > status.new; mv status.new status",
+            self.command
+        );
         // mkdir says who was first: a script that is run twice starts one measurement
         let script = format!(
             "if ! mkdir {folder} 2>/dev/null; then [ -d {folder} ] && echo there && exit 0; mkdir {folder}; exit 1; fi\n\
              cd {folder} && {} && {{ \n\
              if command -v setsid >/dev/null; then setsid sh -c {body} </dev/null >/dev/null 2>&1 & \n\
              else nohup sh -c {body} </dev/null >/dev/null 2>&1 & fi\n\
-             echo $! > pid; echo began; }}",
+             echo $! > pid; cat {BOOT} > boot 2>/dev/null; echo began; }}",
             links.join(" && "),
             body = quote(&body)
         );
@@ -64,44 +76,43 @@ impl Job {
     /// Waits until the measurement has ended; returns what it wrote to its output file.
     ///
     /// # Errors
-    /// When it failed, with its words; or when the time is spent, after it was stopped.
+    /// When it failed, with its words; or when it took too long, after it was stopped. [`Failure::Spent`] when the board could not
+    /// be asked: then it may go on.
     pub fn finish(&self, board: &mut Patience<'_>) -> Result<Vec<u8>> {
         let folder = quote(&self.folder);
-        // the process may end between the two looks, so the first is repeated
+        // after a restart of the board its number may be that of another process; and it may end between the two looks
         let ask = format!(
             "cd {folder} || exit 1; cat status 2>/dev/null && exit 0; \
-             kill -0 \"$(cat pid)\" 2>/dev/null && echo running && exit 0; sleep 1; cat status 2>/dev/null || echo dead"
+             [ \"$(cat boot)\" = \"$(cat {BOOT} 2>/dev/null)\" ] && kill -0 \"$(cat pid)\" 2>/dev/null && echo running && exit 0; \
+             sleep 1; cat status 2>/dev/null || echo dead"
         );
         let status = loop {
             let answer = board.run("measuring", &ask, b"")?.text();
             match answer.trim() {
-                "running" if board.left() <= ASK => {
+                "running" if board.left() <= board.margin() => {
                     self.stop(board);
-                    return Err(board.spent("measuring"));
+                    return Err(Failure::Limit(board.spent("measuring, and was stopped")).into());
                 }
                 "running" => thread::sleep(ASK),
                 other => break other.to_owned(),
             }
         };
-        if status != "0" {
-            let words = board.run("reading what went wrong", &format!("tail -n 5 {folder}/err"), b"")?.text();
-            let words = words.trim().trim_start_matches("error: ");
-            match status.as_str() {
-                "dead" => bail!("the measurement was killed on the board (out of memory, or restarted?) {words}"),
-                "126" => bail!(
-                    "the board cannot execute the runner: {words} (is {} mounted noexec? --board-dir)",
-                    self.folder
-                ),
-                status => {
-                    return Err(crate::exit::Failure::OnBoard {
-                        status: status.parse().unwrap_or(1),
-                        words: words.into(),
-                    }
-                    .into());
-                }
-            }
+        if status == "0" {
+            return self.pull(board);
         }
-        self.pull(board)
+        let words = board.run("reading what went wrong", &format!("tail -n 5 {folder}/err"), b"")?.text();
+        let words = words.trim().trim_start_matches("error: ").to_owned();
+        match status.parse() {
+            Ok(status @ 1..=6) => Err(Failure::OnBoard { status, words }.into()),
+            Ok(126 | 127) => bail!(
+                "the board cannot execute the runner: {words} (another processor or C library, or {} is mounted noexec: --board-dir)",
+                self.folder
+            ),
+            Err(_) | Ok(128..) => {
+                bail!("the measurement was killed on the board (out of memory, or restarted?) {words}")
+            }
+            Ok(_) => Err(Failure::OnBoard { status: 1, words }.into()),
+        }
     }
 
     /// The result file, whole.
@@ -118,20 +129,23 @@ impl Job {
         bail!("the result in {} does not arrive whole: {}", self.folder, hash.err)
     }
 
-    /// Ends the measurement and removes its folder; a board that does not answer goes on by itself.
-    fn stop(&self, board: &mut Patience<'_>) {
-        let folder = quote(&self.folder);
-        let pid = format!("\"$(cat {folder}/pid)\"");
-        let _ = board.once(&format!("kill -9 -{pid} 2>/dev/null || kill -9 {pid}; rm -rf {folder}"));
+    /// Ends the measurement; a board that does not answer goes on by itself.
+    fn stop(&self, board: &Patience<'_>) {
+        let script = format!(
+            "cd {} && [ \"$(cat boot)\" = \"$(cat {BOOT} 2>/dev/null)\" ] || exit 0; \
+             kill -9 -\"$(cat pid)\" 2>/dev/null || kill -9 \"$(cat pid)\"; kill -9 \"$(cat runner)\" 2>/dev/null",
+            quote(&self.folder)
+        );
+        let _ = board.once(&script);
     }
 
-    /// Removes the job's folder.
-    pub fn clean(&self, board: &mut Patience<'_>) {
-        let _ = board.once(&format!("rm -rf {}", quote(&self.folder)));
+    /// Removes the job's folder and its marker.
+    pub fn clean(&self, board: &Patience<'_>) {
+        let _ = board.once(&format!("rm -rf {} {}", quote(&self.folder), quote(&self.marker())));
     }
 
     /// Warnings and notes that the measurement printed.
-    pub fn notes(&self, board: &mut Patience<'_>) -> Vec<String> {
+    pub fn notes(&self, board: &Patience<'_>) -> Vec<String> {
         let answer = board.once(&format!("cat {}/err", quote(&self.folder)));
         let text = answer.map(|answer| answer.text()).unwrap_or_default();
         text.lines().filter(|line| line.starts_with("note: ")).map(str::to_owned).collect()

@@ -97,7 +97,13 @@ impl Link {
                 let mut command = Command::new(words.next().unwrap_or("ssh"));
                 command.args(words);
                 // a dead link is noticed after 15 s of silence; whoever needs a password has to use a key
-                for option in ["BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3"] {
+                for option in [
+                    "BatchMode=yes",
+                    "LogLevel=ERROR",
+                    "ConnectTimeout=10",
+                    "ServerAliveInterval=5",
+                    "ServerAliveCountMax=3",
+                ] {
                     command.args(["-o", option]);
                 }
                 command.args(port.iter().flat_map(|port| ["-p".to_owned(), port.to_string()]));
@@ -121,7 +127,7 @@ impl Link {
     fn dropped(&self, status: i32, err: &str) -> Option<String> {
         let last = || err.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("the connection was lost").to_owned();
         match &self.address {
-            Address::Ssh { .. } if status == 255 => Some(last()),
+            Address::Ssh { .. } | Address::Adb { .. } if status == 255 => Some(last()),
             // the bridge's own failures; a script's status comes through otherwise
             Address::Adb { .. } if status != 0 && (err.starts_with("error: ") || err.starts_with("adb: ")) => {
                 Some(last())

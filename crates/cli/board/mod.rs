@@ -23,7 +23,7 @@ use self::patience::Patience;
 use self::push::{Parcel, push};
 
 use crate::build::{self, Cache, Target};
-use crate::exit::usage;
+use crate::exit::{Failure, usage};
 use crate::files;
 use crate::measure::{self, EngineName, Plan, Subject};
 use crate::output::Output;
@@ -41,7 +41,8 @@ pub struct BoardArgs {
     #[arg(long, help_heading = HEADING, value_name = "DIR", requires = "board")]
     board_dir: Option<String>,
     /// Seconds after which the whole measurement is given up
-    #[arg(long, help_heading = HEADING, value_name = "S", default_value_t = 900, requires = "board")]
+    #[arg(long, help_heading = HEADING, value_name = "S", default_value_t = 900, requires = "board",
+        value_parser = clap::value_parser!(u64).range(1..=604_800))]
     board_timeout: u64,
     /// Runner to use instead of building one (or taking the one built before)
     #[arg(long, help_heading = HEADING, value_name = "FILE", requires = "board")]
@@ -79,7 +80,11 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
     // building may have taken minutes, which are not the board's
     let mut board = Patience::reached(&link, address.to_string(), total, out);
 
-    let root = args.board_dir.clone().unwrap_or(format!("{home}/.sentei-board"));
+    let root = match args.board_dir.as_deref() {
+        Some(folder) if folder.starts_with('/') => folder.to_owned(),
+        Some(folder) => format!("{home}/{folder}"),
+        None => format!("{home}/.sentei-board"),
+    };
     let store = format!("{root}/store");
     let made =
         board.run("making a folder", &format!("mkdir -p {} {}", quote(&store), quote(&format!("{root}/jobs"))), b"")?;
@@ -94,11 +99,19 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
         });
         parcels.push(Parcel::new(subject.path.display().to_string(), tested));
     }
-    let measured = send_and_measure(&mut board, address, &root, &parcels, plan, args.keep, out);
-    if !args.keep {
+    let job = job(address, &root, &parcels, plan)?;
+    let measured = send_and_measure(&mut board, &job, &store, &parcels, out);
+    // what a lost link leaves behind is what the next call takes up
+    let goes_on = measured.as_ref().is_err_and(|error| matches!(error.downcast_ref(), Some(Failure::Spent(_))));
+    if goes_on {
+        out.note(format!("{address}: what was sent and what runs there is left; the same command takes it up"));
+    } else {
+        job.clean(&board);
+    }
+    if !args.keep && !goes_on {
         let places: Vec<String> = parcels.iter().map(|parcel| quote(&format!("{store}/{}", parcel.sha256))).collect();
         let root = quote(&root);
-        // another measurement of this board may still need what lies there
+        // another measurement has a folder in `jobs`, and may need what lies in the store
         board
             .once(&format!("rmdir {root}/jobs && rm -f {} && rmdir {root}/store {root} 2>/dev/null", places.join(" ")));
     }
@@ -127,6 +140,8 @@ fn probe(board: &mut Patience<'_>) -> Result<(String, String)> {
     let answer = board.run("looking at it", "uname -m; printf '%s\\n' \"${HOME:-/tmp}\"", b"")?;
     let text = answer.text();
     match text.lines().collect::<Vec<_>>()[..] {
+        // the shell of Android has no home
+        [machine, "/" | ""] => Ok((machine.to_owned(), "/data/local/tmp".into())),
         [machine, home] => Ok((machine.to_owned(), home.trim_end_matches('/').to_owned())),
         _ => bail!("{} answered `{}` {} to `uname -m`: is there a POSIX shell?", board.name(), text.trim(), answer.err),
     }
@@ -164,27 +179,29 @@ fn with_self_test(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(SelfTest::expected(&*EngineName::Tract.engine()?, bytes)?.append_to(bytes.to_vec()))
 }
 
-/// Sends what is missing, measures, fetches the result, and removes what the measurement has written.
-fn send_and_measure(
-    board: &mut Patience<'_>,
-    address: &Address,
-    root: &str,
-    parcels: &[Parcel],
-    plan: &Plan,
-    keep: bool,
-    out: Output,
-) -> Result<Bench> {
-    let store = format!("{root}/store");
-    let place = |parcel: &Parcel| format!("{store}/{}", parcel.sha256);
+/// The measurement of these files: the runner first, then the models.
+fn job(address: &Address, root: &str, parcels: &[Parcel], plan: &Plan) -> Result<Job> {
+    let place = |parcel: &Parcel| format!("{root}/store/{}", parcel.sha256);
     let [runner, models @ ..] = parcels else { bail!("there is no runner") };
     let mut links = vec![("sentei-run".to_owned(), place(runner))];
     links.extend(models.iter().enumerate().map(|(index, model)| (format!("{index}.onnx"), place(model))));
     let names: Vec<String> = links[1..].iter().map(|(name, _)| name.clone()).collect();
     let emulated = matches!(address, Address::Qemu { .. });
-    let job = Job::new(root, &program(address), &arguments(&names, plan, emulated), links);
+    Ok(Job::new(root, &program(address), &arguments(&names, plan, emulated), links))
+}
 
+/// Sends what is missing, measures and fetches the result.
+fn send_and_measure(
+    board: &mut Patience<'_>,
+    job: &Job,
+    store: &str,
+    parcels: &[Parcel],
+    out: Output,
+) -> Result<Bench> {
+    let address = board.name().to_owned();
+    board.run("making a folder", &format!("mkdir -p {}", quote(&job.marker())), b"")?;
     for parcel in parcels {
-        let sent = push(board, &store, parcel)?;
+        let sent = push(board, store, parcel)?;
         let size = sentei_report::format::bytes(sent);
         out.note(match sent {
             0 => format!("{address}: {} is there already", parcel.name),
@@ -197,11 +214,6 @@ fn send_and_measure(
     out.note(format!("{address}: measuring"));
     let result = job.finish(board);
     job.notes(board).iter().for_each(|note| out.note(note));
-    // what a lost link leaves behind is what the next call takes up
-    let gone = result.as_ref().is_err_and(|error| crate::exit::code(error) == 6);
-    if !gone || keep {
-        job.clean(board);
-    }
     if board.drops > 0 {
         out.note(format!("{address}: the link was lost {} times", board.drops));
     }

@@ -55,14 +55,14 @@ impl<'a> Patience<'a> {
         self.ends.saturating_duration_since(Instant::now())
     }
 
-    /// The error of a board that took too long.
-    pub fn spent(&self, doing: &str) -> anyhow::Error {
-        let seconds = self.total.as_secs();
-        Failure::Limit(format!(
-            "{} did not finish within {seconds} s, {doing} (--board-timeout; the same command takes the measurement up again)",
-            self.name
-        ))
-        .into()
+    /// The words for a board that took too long.
+    pub fn spent(&self, doing: &str) -> String {
+        format!("{} did not finish within {} s, {doing} (raise --board-timeout)", self.name, self.total.as_secs())
+    }
+
+    /// The time that is kept for stopping what runs on the board.
+    pub fn margin(&self) -> Duration {
+        (self.total / 5).clamp(Duration::from_secs(1), Duration::from_secs(15))
     }
 
     /// Runs a script that may be run twice.
@@ -74,7 +74,7 @@ impl<'a> Patience<'a> {
         loop {
             let limit = self.left().min(ONE_SCRIPT);
             if limit.is_zero() {
-                return Err(self.spent(doing));
+                return Err(Failure::Spent(self.spent(doing)).into());
             }
             let why = match self.link.run(script, input, limit) {
                 Ok(answer) => {

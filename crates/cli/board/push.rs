@@ -57,15 +57,15 @@ pub fn push(board: &mut Patience<'_>, store: &str, parcel: &Parcel) -> Result<u6
             let piece = &parcel.bytes[have..size.min(have + PIECE)];
             // a second copy of this script, after a link that was only thought dead, must not append twice
             let append = format!(
-                "[ \"$(cat {part} 2>/dev/null | wc -c)\" -eq {have} ] && cat >> {part}; df -Pk {} | tail -n 1",
+                "export LC_ALL=C; s=0; if [ \"$(cat {part} 2>/dev/null | wc -c)\" -eq {have} ]; then cat >> {part} || s=9; fi; \
+                 df -Pk {} | tail -n 1; [ $s = 0 ] || {{ rm -f {part}; exit $s; }}",
                 quote(store)
             );
             let answer = board.run(&doing, &append, piece)?;
-            if answer.err.contains("No space left") || answer.err.contains("Disk quota") {
-                board.run(&doing, &format!("rm -f {part}"), b"")?;
+            if answer.status != 0 && ["No space left", "Disk quota"].iter().any(|words| answer.err.contains(words)) {
                 return Err(full(parcel, store, &answer.text()).into());
             }
-            if !answer.err.is_empty() {
+            if answer.status != 0 {
                 bail!("writing {} on the board: {} (choose another folder with --board-dir)", parcel.name, answer.err);
             }
             sent += piece.len() as u64;

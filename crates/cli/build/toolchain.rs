@@ -73,8 +73,7 @@ impl Toolchain {
         let named = env::var_os("SENTEI_RUSTC").map(PathBuf::from);
         let rustc = named.clone().or_else(|| places.find("rustc"));
         if cargo.is_none() || rustc.is_none() {
-            missing
-                .push("cargo and rustc: install Rust (https://rustup.rs, or Debian's packages cargo and rustc)".into());
+            missing.push("cargo and rustc: install Rust (https://rustup.rs)".into());
         }
         let triple = target.triple();
         if let Some(rustc) = rustc.as_ref().filter(|rustc| !has_library(rustc, triple)) {

@@ -2,6 +2,7 @@
 
 mod args;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
@@ -39,8 +40,8 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), RunnerError> {
     match args.verb {
-        Verb::Help => println!("{HELP}"),
-        Verb::Version => println!("sentei-run {}", env!("CARGO_PKG_VERSION")),
+        Verb::Help => say(HELP),
+        Verb::Version => say(concat!("sentei-run ", env!("CARGO_PKG_VERSION"))),
         Verb::Info => info(&args)?,
         Verb::SelfTest => self_test(&args)?,
         Verb::Run => classify(&args)?,
@@ -78,10 +79,15 @@ fn tract() -> Box<dyn Engine> {
 fn print(args: &Args, text: &str, object: &Value) {
     if args.json {
         eprintln!("{text}");
-        println!("{object}");
+        say(object);
     } else {
-        println!("{text}");
+        say(text);
     }
+}
+
+/// A line on standard output; a closed pipe (`sentei-run info | head`) is the reader's choice, not our failure.
+fn say(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn info(args: &Args) -> Result<(), RunnerError> {
@@ -126,7 +132,8 @@ fn self_test(args: &Args) -> Result<(), RunnerError> {
                 path.display()
             )));
         };
-        let options = sidecar::follow(&args.options, engine.name(), &path, &bytes).0;
+        let one = LoadOptions { batch: 1, ..args.options.clone() };
+        let options = sidecar::follow(&one, engine.name(), &path, &bytes).0;
         let mut session = engine.load(&bytes, &options).map_err(RunnerError::of_model(&path))?;
         let outcome = test.run(&mut *session)?;
         let (difference, tolerance) = (outcome.difference, outcome.tolerance);

@@ -79,12 +79,16 @@ impl SelfTest {
     /// Runs a model's dense form, with no sparse kernel in it, on the seeded input: what the packed form has to agree with.
     ///
     /// # Errors
-    /// As loading and running.
+    /// As loading and running; [`sentei_runtime::RuntimeError::Unsupported`] when an output is not finite.
     pub fn expected(engine: &dyn Engine, bytes: &[u8]) -> Result<Self, sentei_runtime::RuntimeError> {
         let options = LoadOptions { kernel_choice: KernelChoice::AlwaysDense, ..LoadOptions::default() };
         let mut session = engine.load(bytes, &options)?;
         let inputs = noise_inputs(&*session, SEED);
         let outputs: Vec<Vec<f32>> = session.run(&inputs)?.into_iter().map(|output| output.data).collect();
+        if outputs.iter().flatten().any(|value| !value.is_finite()) {
+            let what = "a self-test of a model whose output for noise is not finite".into();
+            return Err(sentei_runtime::RuntimeError::Unsupported { engine: engine.name(), what });
+        }
         Ok(Self::of(SEED, &outputs))
     }
 

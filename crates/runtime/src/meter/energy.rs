@@ -27,11 +27,14 @@ enum Sensor {
     VoltsAndAmperes(PathBuf, PathBuf),
 }
 
+/// Sensors of graphics cards, disks, batteries and plugs: not of what runs the model.
+const ELSEWHERE: &[&str] = &["amdgpu", "radeon", "nouveau", "i915", "xe", "nvme", "bat", "ucsi", "hidpp"];
+
 /// Time between two readings of a power sensor; their own averaging takes milliseconds.
 const SAMPLING: Duration = Duration::from_millis(5);
 
 impl EnergyMeter {
-    /// The meter of this machine that counts most; `None` where there is none, or only root may read it.
+    /// The meter of this machine: RAPL's packages, else the first sensor of hwmon that feeds a board; `None` where there is none, or only root may read it.
     pub fn find() -> Option<Self> {
         Self::under(Path::new("/"))
     }
@@ -95,9 +98,11 @@ fn sampled<T>(microwatts: impl Fn() -> Option<f64> + Sync, work: impl FnOnce() -
 
 /// The packages of a processor: `intel-rapl:0`, `intel-rapl:1`; what lies inside them is counted there already.
 fn rapl(root: &Path) -> Option<EnergyMeter> {
-    let packages = entries(&root.join("sys/class/powercap"), |name| {
+    let mut packages = entries(&root.join("sys/class/powercap"), |name| {
         name.strip_prefix("intel-rapl:").is_some_and(|rest| rest.parse::<u32>().is_ok())
     });
+    // `psys` counts the whole platform, the packages once more
+    packages.retain(|folder| text(&folder.join("name")).is_some_and(|name| name.starts_with("package")));
     let counters: Vec<(PathBuf, u64)> = packages
         .iter()
         .filter(|folder| number(&folder.join("energy_uj")).is_some())
@@ -110,7 +115,12 @@ fn rapl(root: &Path) -> Option<EnergyMeter> {
 
 /// The first sensor of a board: a counter before a power before volts and amperes.
 fn hwmon(root: &Path) -> Option<EnergyMeter> {
-    let chips = entries(&root.join("sys/class/hwmon"), |name| name.starts_with("hwmon"));
+    let mut chips = entries(&root.join("sys/class/hwmon"), |name| name.starts_with("hwmon"));
+    let feeds_something_else = |chip: &PathBuf| {
+        let name = text(&chip.join("name")).unwrap_or_default().to_lowercase();
+        ELSEWHERE.iter().any(|other| name.starts_with(other))
+    };
+    chips.retain(|chip| !feeds_something_else(chip));
     let inputs = |kind: &str| {
         let of = |chip: &PathBuf| {
             let files = entries(chip, |name| name.starts_with(kind) && name.ends_with("_input"));
@@ -178,6 +188,8 @@ mod tests {
             ("powercap/intel-rapl:0/max_energy_range_uj", "1000\n"),
             ("powercap/intel-rapl:0:0/energy_uj", "5\n"),
             ("powercap/intel-rapl:1/name", "package-1\n"),
+            ("powercap/intel-rapl:2/name", "psys\n"),
+            ("powercap/intel-rapl:2/energy_uj", "70\n"),
             ("powercap/intel-rapl:1/energy_uj", "10\n"),
         ]);
         let meter = EnergyMeter::under(root.path()).unwrap();
@@ -196,7 +208,8 @@ mod tests {
     #[test]
     fn a_power_sensor_is_summed_up_over_time() {
         let root = machine(&[
-            ("hwmon/hwmon0/name", "cpu_thermal"),
+            ("hwmon/hwmon0/name", "amdgpu"),
+            ("hwmon/hwmon0/power1_input", "90000000"),
             ("hwmon/hwmon1/name", "ina219"),
             ("hwmon/hwmon1/power1_input", "2000000"),
             ("hwmon/hwmon1/power1_label", "VDD_IN"),
