@@ -46,26 +46,24 @@ impl Cache {
         self.root.join("target")
     }
 
-    /// Unpacks the sources, if that was not done before.
+    /// Unpacks the sources, in place of those of another version; the caller holds [`Cache::lock`].
+    ///
+    /// Files are as old as the unpacking: cargo compiles what is younger than its last result, and takes the same crate of another
+    /// version, in another folder or with older files, for what it has compiled already.
     ///
     /// # Errors
     /// When the cache cannot be written.
     pub fn sources(&self) -> Result<PathBuf> {
-        let folder = self.root.join("sources").join(&self.version);
-        let make = || -> Result<()> {
-            let parent = folder.parent().context("it has a parent")?;
-            fs::create_dir_all(parent)?;
-            let unpacked = tempfile::tempdir_in(parent)?;
-            tar::Archive::new(flate2::read::GzDecoder::new(ARCHIVE)).unpack(unpacked.path())?;
-            // whoever was faster unpacked the same
-            if fs::rename(unpacked.path(), &folder).is_err() && !folder.is_dir() {
-                anyhow::bail!("{} cannot be made", folder.display());
+        let folder = self.root.join("sources");
+        let make = || -> std::io::Result<()> {
+            if folder.exists() {
+                fs::remove_dir_all(&folder)?;
             }
-            Ok(())
+            let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(ARCHIVE));
+            archive.set_preserve_mtime(false);
+            archive.unpack(&folder)
         };
-        if !folder.is_dir() {
-            make().with_context(|| format!("unpacking the runner's sources to {}", folder.display()))?;
-        }
+        make().with_context(|| format!("unpacking the runner's sources to {}", folder.display()))?;
         Ok(folder)
     }
 
@@ -112,8 +110,9 @@ mod tests {
         let manifest: toml::Table = fs::read_to_string(sources.join("Cargo.toml")).unwrap().parse().unwrap();
         assert_eq!(manifest["workspace"]["members"].as_array().unwrap().len(), 5);
         assert!(manifest["profile"]["runner"].is_table() && manifest.get("package").is_none());
-        assert_eq!(cache.sources().unwrap(), sources, "unpacked once");
-        let beside = fs::read_dir(sources.parent().unwrap()).unwrap().count();
-        assert_eq!(beside, 1, "nothing temporary is left");
+        let age = fs::metadata(sources.join("Cargo.toml")).unwrap().modified().unwrap().elapsed();
+        assert!(age.is_ok_and(|age| age.as_secs() < 3600), "cargo has to see that they are new");
+        fs::write(sources.join("crates/runner/src/left_over.rs"), b"").unwrap();
+        assert!(!cache.sources().unwrap().join("crates/runner/src/left_over.rs").exists());
     }
 }
