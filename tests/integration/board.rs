@@ -220,7 +220,7 @@ fn over_ssh_a_run_gets_the_boards_figures_into_its_report() {
         assert!(page.contains(part), "{part}");
     }
     json(sentei().current_dir(folder.path()).args(["verify", "run", "--json"]));
-    assert_eq!(tool(&["ssh", "ls -d ~/.sentei-board 2>/dev/null; ls /tmp"]), "", "nothing is left on the board");
+    assert_eq!(tool(&["ssh", "find ~/.sentei-board 2>/dev/null; ls /tmp"]), "", "nothing is left on the board");
 }
 
 #[test]
@@ -310,5 +310,9 @@ fn over_ssh_a_full_disk_and_a_hung_board_are_errors_with_a_way_out() {
     tool(&["resume"]);
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(out.status.code() == Some(6) && said.contains("--board-timeout"), "{said}");
-    tool(&["ssh", "kill -9 $(cat ~/.sentei-board/jobs/*/runner) 2>/dev/null; rm -rf ~/.sentei-board"]);
+    // its wrapper first, which would write down how the measurement ended
+    tool(&[
+        "ssh",
+        "kill -9 $(cat ~/.sentei-board/jobs/*/pid ~/.sentei-board/jobs/*/runner); sleep 1; rm -rf ~/.sentei-board",
+    ]);
 }

@@ -109,7 +109,9 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
         job.clean(&board);
     }
     if !args.keep && !goes_on {
-        let places: Vec<String> = parcels.iter().map(|parcel| quote(&format!("{store}/{}", parcel.sha256))).collect();
+        // a link that was cut may leave a shell behind that begins a part anew
+        let files = parcels.iter().map(|parcel| quote(&format!("{store}/{}", parcel.sha256)));
+        let places: Vec<String> = files.flat_map(|file| [file.clone(), format!("{file}.part")]).collect();
         let root = quote(&root);
         // another measurement has a folder in `jobs`, and may need what lies in the store
         board
