@@ -16,6 +16,7 @@
 //!     threads: 1,
 //!     interleaved: true,
 //!     rows: vec![row("dense.onnx", 4_000_000), row("packed.onnx", 2_000_000)],
+//!     ..Bench::default()
 //! };
 //! println!("{}", tables::bench(&bench).markdown());
 //! let ratio = bench.to_json()["rows"][1]["ratio"].as_f64();
