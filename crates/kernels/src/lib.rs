@@ -5,7 +5,8 @@
 //! weights: [`conv::Conv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
 //! sparse network keeps dense or that have no weights: [`dense`], [`depthwise`], [`pool`], [`elementwise`].
 //! Layers (all that is [`Layer`]) join to a [`region::Region`], which runs them on one arena with a [`team::Team`] of threads.
-//! With the feature `product`, which only training turns on, also dense matrix products (`product::product`).
+//! With the feature `training`, which a board build never turns on, also dense matrix products (`product::product`) and the
+//! layers of a training step, forward and backward (`training`).
 //!
 //! ```
 //! use sentei_kernels::conv::{Conv, ConvChoice, ConvGeometry, ConvWeights};
@@ -48,10 +49,12 @@ pub mod gemv;
 pub mod packed;
 pub mod planes;
 pub mod pool;
-#[cfg(feature = "product")]
+#[cfg(feature = "training")]
 pub mod product;
 pub mod region;
 pub mod team;
+#[cfg(feature = "training")]
+pub mod training;
 pub mod winograd;
 
 mod activation;

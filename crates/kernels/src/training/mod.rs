@@ -1,0 +1,18 @@
+//! What a training step is made of on a CPU: layers forward and backward, for a batch whose images lie side by side.
+//!
+//! Activations lie as `[N / L][C][H][W][L]` ([`Lanes`]): one vector holds the same pixel of `L` images. So weights of any pattern
+//! multiply whole vectors, at any stride and padding, and a depthwise layer is as regular as a dense one. Weights keep the
+//! order of the file, `[O, C / groups, kh, kw]`.
+//!
+//! **Order of sums**, the same for every instruction set with as many lanes, every number of threads, dense and sparse:
+//! an output adds its taps by input channel, then row, then column of the kernel; an input gradient by output channel, then row,
+//! then column of the kernel; a weight gradient adds vectors by block of images, row, column, then its lanes
+//! by halves. A weight that is zero adds nothing that is not zero, so leaving it out gives the same bits.
+
+mod geometry;
+mod lanes;
+mod tasks;
+
+pub use geometry::ConvGeometry;
+pub use lanes::Lanes;
+pub(crate) use tasks::{Output, tasks};

@@ -1,0 +1,66 @@
+//! Work that the threads of a team take piece by piece.
+
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::team::Team;
+
+/// Runs `each(task)` once for every task in `0..count`, on whichever thread is free.
+///
+/// Results must not depend on who runs a task, nor on the order.
+pub(crate) fn tasks(team: &Team, count: usize, each: impl Fn(usize) + Sync) {
+    if team.threads() == 1 || count <= 1 {
+        return (0..count).for_each(each);
+    }
+    let next = AtomicUsize::new(0);
+    team.run(&|_| {
+        loop {
+            let task = next.fetch_add(1, Ordering::Relaxed);
+            if task >= count {
+                return;
+            }
+            each(task);
+        }
+    });
+}
+
+/// A slice that several tasks write, each its own part of it.
+#[derive(Clone, Copy)]
+pub(crate) struct Output<'a> {
+    start: *mut f32,
+    len: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is a `&mut [f32]`, which is `Send`; who makes parts of it promises that they do not overlap.
+unsafe impl Send for Output<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Output<'_> {}
+
+impl<'a> Output<'a> {
+    pub fn new(slice: &'a mut [f32]) -> Self {
+        Self { start: slice.as_mut_ptr(), len: slice.len(), borrow: PhantomData }
+    }
+
+    /// Where element `at` is; `at` may be the end.
+    ///
+    /// # Panics
+    /// When `at` lies beyond the end.
+    pub fn at(self, at: usize) -> *mut f32 {
+        assert!(at <= self.len, "element {at} of {}", self.len);
+        self.start.wrapping_add(at)
+    }
+
+    /// The elements `from .. from + len`.
+    ///
+    /// # Safety
+    /// No other thread uses them while the result lives.
+    ///
+    /// # Panics
+    /// When they are not all there.
+    pub unsafe fn part(self, from: usize, len: usize) -> &'a mut [f32] {
+        assert!(from + len <= self.len, "elements {from}..{} of {}", from + len, self.len);
+        // SAFETY: in bounds, and nobody else's by this function's contract.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+    }
+}
