@@ -15,12 +15,13 @@ pub struct Progress {
     out: Output,
     log: Option<JsonLines<std::fs::File>>,
     bar: Option<ProgressBar>,
+    profile: bool,
 }
 
 impl Progress {
     /// Events for people only.
     pub fn shown(out: Output) -> Self {
-        Progress { out, log: None, bar: None }
+        Progress { out, log: None, bar: None, profile: false }
     }
 
     /// Events for people, and appended to `path` as JSON lines.
@@ -30,7 +31,12 @@ impl Progress {
     pub fn logged(out: Output, path: &Path) -> Result<Self> {
         let file = std::fs::OpenOptions::new().create(true).append(true).open(path);
         let file = file.with_context(|| format!("opening {}", path.display()))?;
-        Ok(Progress { out, log: Some(JsonLines::new(file)), bar: None })
+        Ok(Progress { out, log: Some(JsonLines::new(file)), bar: None, profile: false })
+    }
+
+    /// As this, and after each phase of training a table of where its time went, if `profile`.
+    pub fn with_profile(self, profile: bool) -> Self {
+        Progress { profile, ..self }
     }
 
     fn step(&mut self, phase: &str, step: u64, steps: u64) {
@@ -82,6 +88,9 @@ impl EventSink for Progress {
         match event {
             Event::Progress { phase, step, steps } => self.step(phase, *step, *steps),
             Event::Epoch(row) => self.line(epoch(row)),
+            Event::Profile { phase, rows } if self.profile => {
+                self.line(format!("\nWhere the time of `{phase}` went:\n{}", sentei_report::tables::profile(rows).plain()));
+            }
             Event::Warning { warning } => self.line(format!("warning: {warning}")),
             Event::PhaseStarted { .. } | Event::Finished { .. } => {
                 if let Some(bar) = self.bar.take() {

@@ -27,6 +27,9 @@ pub struct Args {
     /// Go on from the checkpoint beside the output, if there is one
     #[arg(long)]
     resume: bool,
+    /// Print where the time went at the end: op by op, forward and gradients, and what lies around them
+    #[arg(long)]
+    profile: bool,
 }
 
 /// Runs the verb.
@@ -34,7 +37,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     files::check_writable(&args.output)?;
     let mut recipe = args.recipe.resolve()?;
     args.train.overlay(&mut recipe);
-    let mut bench = Workbench::open(recipe, Progress::shown(out))?;
+    let mut bench = Workbench::open(recipe, Progress::shown(out).with_profile(args.profile))?;
     let start = models::start(&bench.recipe.model, &bench.data, &bench.recipe.data, bench.recipe.seed, out)?;
     let checkpoint_path = args.output.with_extension("checkpoint.safetensors");
     let checkpoint = sentei_prune::Checkpointing { path: checkpoint_path.clone(), resume: args.resume };

@@ -46,6 +46,7 @@ mod device;
 mod distill;
 pub mod distribution;
 mod dropout;
+mod engine;
 mod error;
 mod evaluate;
 pub mod granularity;

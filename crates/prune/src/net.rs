@@ -87,11 +87,11 @@ pub struct Net {
 }
 
 #[derive(Clone, Debug)]
-struct Planned {
-    id: NodeId,
-    node: Node,
+pub(crate) struct Planned {
+    pub id: NodeId,
+    pub node: Node,
     /// The activation after a batch norm, computed with it; `node.output` is then the activation's value.
-    activation: Option<Piecewise>,
+    pub activation: Option<Piecewise>,
     /// Values that no later node reads.
     dead_after: Vec<ValueId>,
 }
@@ -229,6 +229,31 @@ impl Net {
         Dual { value, tangent: pass.tangents.and_then(|t| t.get(name).cloned()) }
     }
 
+    /// The nodes that a pass runs, in order.
+    pub(crate) fn plan(&self) -> &[Planned] {
+        &self.plan
+    }
+
+    /// The value that a pass ends with.
+    pub(crate) fn logits(&self) -> ValueId {
+        self.logits
+    }
+
+    /// The value of an initializer.
+    pub(crate) fn constant_value(&self, id: ValueId) -> &Tensor {
+        &self.values[&id]
+    }
+
+    /// The rate of a dropout node where it is not that of the graph.
+    pub(crate) fn dropout_rate(&self, id: NodeId) -> Option<f32> {
+        self.rates.get(&id).copied()
+    }
+
+    /// The running mean or variance of that name.
+    pub(crate) fn buffer(&self, name: &str) -> Option<&Var> {
+        self.buffers.get(name)
+    }
+
     /// The trainable initializers, in graph order.
     pub fn vars(&self) -> &[Param] {
         &self.params
@@ -345,7 +370,7 @@ impl Net {
         }
     }
 
-    fn blame(&self, node: &Node, source: candle_core::Error) -> PruneError {
+    pub(crate) fn blame(&self, node: &Node, source: candle_core::Error) -> PruneError {
         PruneError::Node { node: self.graph.name(node.output).into(), op: node.op.name(), source }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use crate::record::EpochRow;
+use crate::record::{EpochRow, ProfileRow};
 use crate::warning::Warning;
 
 /// Something that happened during a run.
@@ -57,6 +57,13 @@ pub enum Event {
         phase: String,
         /// Epoch within the phase.
         epoch: u64,
+    },
+    /// A phase of training ended, and this is where its time went.
+    Profile {
+        /// Phase of the run.
+        phase: String,
+        /// Layers in order, then what lies around them.
+        rows: Vec<ProfileRow>,
     },
     /// A model was evaluated on a split.
     Evaluation {

@@ -43,6 +43,11 @@ impl Parameterisation {
             Parameterisation::SrSte(settings) => settings.check(),
         }
     }
+
+    /// Whether removed weights are moved by their gradients, too.
+    pub(crate) fn reads_dense_gradients(&self) -> bool {
+        matches!(self, Parameterisation::SrSte(_))
+    }
 }
 
 fn require(holds: bool, why: impl FnOnce() -> String) -> Result<(), ConfigError> {

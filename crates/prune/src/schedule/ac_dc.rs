@@ -36,6 +36,10 @@ impl AcDc<'_> {
 }
 
 impl MaskPolicy for AcDc<'_> {
+    fn reads_gradients(&self, step: u64) -> bool {
+        step > 0 && self.is_sparse(step) != self.is_sparse(step - 1)
+    }
+
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError> {
         let sparse = self.is_sparse(view.step);
         if sparse == (view.step > 0 && self.is_sparse(view.step - 1)) {

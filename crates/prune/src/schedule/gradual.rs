@@ -15,7 +15,7 @@ pub struct StepView<'a> {
     pub step: u64,
     /// The network; a policy leaves its weights alone.
     pub net: &'a mut Net,
-    /// Gradients of this step's batch, not masked: a pruned weight has one too.
+    /// Gradients of this step's batch; a pruned weight has one too where [`MaskPolicy::reads_gradients`] asks for it.
     pub grads: &'a GradStore,
     /// The optimiser, for weights that it keeps behind those of the network.
     pub optimizer: &'a Optimizer,
@@ -42,6 +42,10 @@ pub trait MaskPolicy {
     /// # Errors
     /// Whatever scoring or selection reports.
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError>;
+
+    /// Whether gradients of pruned weights are wanted at `step`: to choose by, or because weights may return before the
+    /// optimiser moves them. They are left out otherwise.
+    fn reads_gradients(&self, step: u64) -> bool;
 }
 
 /// Prunes along a [`Cubic`] ramp, every so many steps.
@@ -55,6 +59,10 @@ pub struct Gradual<'a> {
 }
 
 impl MaskPolicy for Gradual<'_> {
+    fn reads_gradients(&self, _: u64) -> bool {
+        false
+    }
+
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError> {
         let Some(since) = view.step.checked_sub(self.ramp.start) else { return Ok(None) };
         let last = since == self.ramp.span;

@@ -29,6 +29,10 @@ impl Reselect<'_> {
 }
 
 impl MaskPolicy for Reselect<'_> {
+    fn reads_gradients(&self, _: u64) -> bool {
+        true
+    }
+
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError> {
         if !self.is_due(view.step) {
             return Ok(None);

@@ -41,6 +41,10 @@ impl MaskPolicy for Rigl<'_> {
         })?;
         Ok(Some(Remask { target_density: masks.density(), masks }))
     }
+
+    fn reads_gradients(&self, step: u64) -> bool {
+        self.exchanges.is_due(step)
+    }
 }
 
 /// `|gradient|` of every weight of a layer, removed ones included; 0 where the loss does not depend on it.

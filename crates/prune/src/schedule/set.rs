@@ -24,6 +24,10 @@ pub struct Set<'a> {
 }
 
 impl MaskPolicy for Set<'_> {
+    fn reads_gradients(&self, step: u64) -> bool {
+        self.exchanges.is_due(step)
+    }
+
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError> {
         if !self.exchanges.is_due(view.step) {
             return Ok(None);

@@ -6,12 +6,14 @@ use candle_core::Device;
 use sentei_data::{Order, Split, batches};
 use sentei_graph::Graph;
 
+use super::step::Stepper;
 use super::{Run, TrainError};
 use crate::config::TrainConfig;
 use crate::evaluate::{evaluate, to_tensors};
 use crate::loss::cross_entropy;
 use crate::optim::Optimizer;
-use crate::{Mode, Net};
+use crate::Net;
+use crate::masks::Masks;
 
 /// Steps that are timed, after one that is not: the first touches fresh memory.
 const STEPS: usize = 3;
@@ -40,6 +42,7 @@ pub fn epoch_duration(
     let mut optimizer = Optimizer::new(config, net.vars());
     let batch_size = config.batch_size.min(indices.len());
     let augment = config.augment.into();
+    let mut stepper = Stepper::new(&net, batch_size, &Masks::default())?;
     let mut started = Instant::now();
     let mut timed = 0u32;
     // A set of one or two batches is walked more than once.
@@ -51,8 +54,9 @@ pub fn epoch_duration(
             started = Instant::now();
         }
         let (images, labels) = to_tensors(&net, batch)?;
-        let logits = net.forward(&images, Mode::Train { seed: 0 })?;
-        let grads = cross_entropy(&logits, &labels, config.label_smoothing as f32, None)?.backward()?;
+        let logits = stepper.forward(&mut net, &images, 0)?;
+        let loss = cross_entropy(&logits, &labels, config.label_smoothing as f32, None)?;
+        let grads = stepper.backward(&net, &loss, false)?;
         // The rate is too small to move a weight far: timing must not diverge.
         optimizer.step(net.vars(), &grads, 1e-12)?;
         timed += u32::from(step > 0);

@@ -5,6 +5,7 @@ mod duration;
 mod error;
 mod learning_rate;
 mod progress;
+mod step;
 mod stop;
 
 use std::sync::Arc;
@@ -24,11 +25,12 @@ use crate::optim::Optimizer;
 use crate::parameterisation::Parameterisation;
 use crate::schedule::{MaskPolicy, StepView};
 use crate::signs::{SignRow, Signs};
-use crate::{Mode, Net, Teacher};
+use crate::{Net, Teacher};
 
 pub use duration::epoch_duration;
 pub use error::TrainError;
 pub use learning_rate::LearningRate;
+pub(crate) use step::Stepper;
 pub use stop::Stop;
 
 pub(crate) use progress::fingerprint;
@@ -123,7 +125,9 @@ pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainE
 
     run.events.emit(&Event::PhaseStarted { phase: plan.phase.into(), planned: Some(plan.config.epochs) });
     let class_weights = class_weights(plan.config.class_weights, run.data);
-    let mut epochs = Epochs { plan: &plan, indices: &indices, class_weights, augment: plan.config.augment.into() };
+    let stepper = Stepper::new(net, plan.config.batch_size.min(indices.len()), &state.masks)?;
+    let augment = plan.config.augment.into();
+    let mut epochs = Epochs { plan: &plan, indices: &indices, class_weights, augment, stepper };
     while state.epoch < plan.config.epochs {
         optimizer.start_epoch(net.vars(), state.epoch, plan.config.epochs)?;
         epochs.run_one(net, &mut optimizer, &mut state, run)?;
@@ -134,6 +138,7 @@ pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainE
             run.events.emit(&Event::Checkpoint { path, phase: plan.phase.into(), epoch: state.epoch });
         }
     }
+    run.events.emit(&Event::Profile { phase: plan.phase.into(), rows: epochs.stepper.profile() });
     if let Some(best) = &state.best {
         best.snapshot.restore(net)?;
     }
@@ -147,6 +152,7 @@ struct Epochs<'a> {
     indices: &'a [usize],
     class_weights: Option<Vec<f32>>,
     augment: Augment,
+    stepper: Stepper,
 }
 
 impl Epochs<'_> {
@@ -157,25 +163,25 @@ impl Epochs<'_> {
         state: &mut State,
         run: &mut Run,
     ) -> Result<(), TrainError> {
-        let (plan, config) = (self.plan, self.plan.config);
+        let (plan, config, stepper) = (self.plan, self.plan.config, &mut self.stepper);
         let started = Instant::now();
         let batch_size = config.batch_size.min(self.indices.len());
         let steps_per_epoch = (self.indices.len() / batch_size) as u64;
         let steps = steps_per_epoch * config.epochs;
         let rates = LearningRate::new(config, steps_per_epoch);
         let order = Order::Shuffled { seed: config.seed, epoch: state.epoch };
-        let loader = batches(run.data, self.indices, batch_size, order, Some(&self.augment), run.normalise).drop_last();
+        let mut loader = batches(run.data, self.indices, batch_size, order, Some(&self.augment), run.normalise).drop_last();
 
         let (mut loss_sum, mut right, mut seen) = (0.0, 0usize, 0usize);
         let mut learning_rate = 0.0;
-        for batch in loader {
+        while let Some(batch) = stepper.timed("loading", || loader.next()) {
             if run.stop.tick() {
                 return Err(TrainError::Stopped { phase: plan.phase.into(), epoch: state.epoch + 1, step: state.step });
             }
             learning_rate = rates.at(state.step);
             let (images, labels) = to_tensors(net, batch)?;
             let seed = derive_seed(config.seed, "dropout", &state.step.to_string());
-            let logits = net.forward(&images, Mode::Train { seed })?;
+            let logits = stepper.forward(net, &images, seed)?;
             let host = logits_of(&logits, run.data.classes.len())?;
             let loss = cross_entropy(&logits, &labels, config.label_smoothing as f32, self.class_weights.as_deref())?;
             let loss = match plan.teacher {
@@ -187,18 +193,21 @@ impl Epochs<'_> {
                 let (phase, epoch, step) = (plan.phase.into(), state.epoch + 1, state.step);
                 return Err(TrainError::Diverged { phase, epoch, step, loss: value, learning_rate });
             }
-            let grads = loss.backward()?;
+            let reads_all = plan.parameterisation.reads_dense_gradients()
+                || plan.policy.is_some_and(|policy| policy.reads_gradients(state.step));
+            let grads = stepper.backward(net, &loss, reads_all)?;
             if let Some(policy) = plan.policy {
                 let view = StepView { step: state.step, net, grads: &grads, optimizer, masks: &state.masks };
                 if let Some(new) = policy.remask(view)? {
                     enforce(net, optimizer, &new.masks, plan.dropout)?;
+                    stepper.follow(&new.masks)?;
                     state.masks = new.masks;
                     // Epochs before this one had other masks: their weights are no candidates any more.
                     state.best = None;
                     run.events.emit(&prune_step(plan.phase, state.step, new.target_density, &state.masks));
                 }
             }
-            optimizer.step(net.vars(), &grads, learning_rate)?;
+            stepper.timed("optimiser", || optimizer.step(net.vars(), &grads, learning_rate))?;
 
             loss_sum += value * labels.len() as f64;
             right +=
@@ -209,7 +218,7 @@ impl Epochs<'_> {
         }
 
         state.epoch += 1;
-        let val = validate(net, run)?;
+        let val = stepper.timed("validation", || validate(net, run))?;
         if let Some(val) = &val {
             let merit = merit(config.select_by, val);
             if state.best.as_ref().is_none_or(|best| merit > best.merit) {

@@ -12,6 +12,7 @@ use crate::parameterisation::{FactorDecay, Ham, ResetMomentum, SignIn};
 use crate::pipeline::prune_and_retrain;
 use crate::schedule::Remask;
 use crate::score::{Magnitude, Pruner, ScoreConfig};
+use crate::Mode;
 use crate::testing::{self, Harness, bits};
 
 const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: true };
@@ -28,6 +29,10 @@ struct ComeAndGo<'a> {
 }
 
 impl MaskPolicy for ComeAndGo<'_> {
+    fn reads_gradients(&self, _: u64) -> bool {
+        true
+    }
+
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError> {
         if !view.step.is_multiple_of(10) {
             return Ok(None);

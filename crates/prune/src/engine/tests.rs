@@ -1,0 +1,163 @@
+//! The engine against candle's path, on every built-in architecture that fits a test and on graphs with odd shapes.
+
+use candle_core::{Device, Tensor};
+use sentei_graph::Graph;
+
+use super::Engine;
+use crate::masks::Masks;
+use crate::{Mode, Net, cross_entropy};
+
+fn noise(shape: &[usize], salt: f32) -> Tensor {
+    let count: usize = shape.iter().product();
+    let data: Vec<f32> = (0..count).map(|i| ((i as f32 * 0.731 + salt).sin() * 43.7).fract()).collect();
+    Tensor::from_vec(data, shape, &Device::Cpu).unwrap()
+}
+
+fn flat(tensor: &Tensor) -> Vec<f32> {
+    tensor.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+/// Largest difference relative to the largest value.
+fn distance(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let largest = expected.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    found.iter().zip(expected).fold(0.0f32, |m, (a, b)| m.max((a - b).abs())) / largest
+}
+
+struct Outcome {
+    logits: Vec<f32>,
+    gradients: Vec<(String, Vec<f32>)>,
+    buffers: Vec<(String, Vec<f32>)>,
+}
+
+fn outcome(net: &Net, logits: &Tensor, grads: &candle_core::backprop::GradStore) -> Outcome {
+    let gradient = |p: &crate::net::Param| (p.name.clone(), grads.get(p.var.as_tensor()).map(flat).unwrap_or_default());
+    Outcome {
+        logits: flat(logits),
+        gradients: net.vars().iter().map(gradient).collect(),
+        buffers: net.buffers().map(|(name, value)| (name.to_string(), flat(value))).collect(),
+    }
+}
+
+fn by_candle(graph: &Graph, x: &Tensor, labels: &[u32]) -> Outcome {
+    let mut net = Net::new(graph, &Device::Cpu).unwrap();
+    let logits = net.forward(x, Mode::Train { seed: 3 }).unwrap();
+    let grads = cross_entropy(&logits, labels, 0.1, None).unwrap().backward().unwrap();
+    outcome(&net, &logits, &grads)
+}
+
+/// Two steps, so that what the first one left behind would show.
+fn by_engine(graph: &Graph, x: &Tensor, labels: &[u32], masks: Option<&Masks>) -> Outcome {
+    let net = Net::new(graph, &Device::Cpu).unwrap();
+    let mut engine = Engine::new(&net, labels.len()).unwrap().expect("the engine takes this graph");
+    if let Some(masks) = masks {
+        engine.follow(masks).unwrap();
+    }
+    let mut last = None;
+    for step in 0..2 {
+        let fresh = Net::new(graph, &Device::Cpu).unwrap();
+        for (name, value) in fresh.buffers() {
+            net.buffer(name).unwrap().set(value).unwrap();
+        }
+        let x = if step == 0 { &(x * 0.5).unwrap() } else { x };
+        let logits = engine.forward(&net, x, 3).unwrap();
+        let mut grads = cross_entropy(logits.as_tensor(), labels, 0.1, None).unwrap().backward().unwrap();
+        let gradient = grads.remove(logits.as_tensor()).unwrap();
+        engine.backward(&net, &gradient, masks.is_none(), &mut grads).unwrap();
+        last = Some(outcome(&net, logits.as_tensor(), &grads));
+    }
+    last.unwrap()
+}
+
+fn assert_alike(name: &str, found: &Outcome, expected: &Outcome) {
+    let d = distance(&found.logits, &expected.logits);
+    assert!(d < 1e-4, "{name}: logits differ by {d}");
+    let pairs = found.gradients.iter().zip(&expected.gradients).chain(found.buffers.iter().zip(&expected.buffers));
+    for ((parameter, found), (_, expected)) in pairs {
+        let d = distance(found, expected);
+        assert!(d < 2e-3, "{name}: {parameter} differs by {d}");
+    }
+}
+
+fn labels(batch: usize) -> Vec<u32> {
+    (0..batch as u32).map(|i| i % 5).collect()
+}
+
+#[test]
+fn built_in_nets_train_as_in_candle() {
+    for (name, channels, side, batch) in [
+        ("inspect", 1, 32, 5),
+        ("inspect-spots", 1, 32, 17),
+        ("lenet300", 1, 28, 18),
+        ("lenet5", 1, 28, 6),
+        ("resnet8", 3, 16, 16),
+        ("resnet50", 3, 32, 4),
+        ("mobilenet", 3, 32, 9),
+    ] {
+        let spec = sentei_models::Spec { channels, height: side, width: side, classes: 5, seed: 1 };
+        let graph = sentei_models::build(name, &spec).unwrap();
+        let x = noise(&[batch, channels, side, side], 0.3);
+        let labels = labels(batch);
+        assert_alike(name, &by_engine(&graph, &x, &labels, None), &by_candle(&graph, &x, &labels));
+    }
+}
+
+#[test]
+fn odd_graphs_train_as_in_candle() {
+    let texts = [
+        // shortcuts of both kinds, an activation that two read, a gradient that three layers add to
+        "x = input f32[1,3,9,7]
+         c1 = Conv(x, w1[6,3,3,3]) stride=2,1 pad=1,0,2,1
+         n1 = BatchNorm(c1, g1[6], s1[6], m1[6], v1[6])
+         r1 = Relu(n1)
+         c2 = Conv(r1, w2[6,2,3,3]) pad=1 groups=3
+         n2 = BatchNorm(c2, g2[6], s2[6], m2[6], v2[6])
+         a2 = Add(n2, r1)
+         r2 = LeakyRelu(a2) alpha=0.1
+         c3 = Conv(r2, w3[12,1,3,3], b3[12]) pad=2 dilation=2 groups=6
+         r3 = Clip(c3) min=-0.5 max=0.8
+         c4 = Conv(r3, w4[6,12,1,1])
+         a4 = Add(c4, r2)
+         a5 = Add(a4, r1)
+         p = MaxPool(a5) kernel=3 stride=2 pad=1
+         q = AveragePool(p) kernel=2 stride=1
+         f = Flatten(q) axis=1
+         h = Gemm(f, w6[7,{F}], b6[7])
+         s = Sigmoid(h)
+         y = Gemm(s, w7[5,7], b7[5])",
+        // pre-activation: the input of a batch norm is read by an addition, too
+        "x = input f32[1,2,6,6]
+         c1 = Conv(x, w1[4,2,3,3]) pad=1
+         n1 = BatchNorm(c1, g1[4], s1[4], m1[4], v1[4])
+         r1 = Relu(n1)
+         c2 = Conv(r1, w2[4,4,3,3]) pad=1
+         a1 = Add(c2, c1)
+         n2 = BatchNorm(a1, g2[4], s2[4], m2[4], v2[4])
+         d = Dropout(n2) rate=0.4
+         p = GlobalAveragePool(d)
+         f = Flatten(p) axis=1
+         y = Gemm(f, w5[5,4], b5[5])",
+        // squeeze and excitation, and a concatenation: ops that run through candle
+        "x = input f32[1,2,6,6]
+         c1 = Conv(x, w1[4,2,3,3], b1[4]) pad=1
+         h1 = HardSwish(c1)
+         g = GlobalAveragePool(h1)
+         e1 = Conv(g, e[4,4,1,1], eb[4])
+         e2 = HardSigmoid(e1)
+         m = Mul(h1, e2)
+         k = Concat(m, h1) axis=1
+         p = GlobalAveragePool(k)
+         f = Flatten(p) axis=1
+         y = Gemm(f, w5[5,8], b5[5])",
+    ];
+    for (index, text) in texts.into_iter().enumerate() {
+        let graph = Graph::parse(&text.replace("{F}", "18")).unwrap();
+        for batch in [1, 3, 16, 20] {
+            let shape = [&[batch], &graph.inputs()[0].1.shape[1..]].concat();
+            let x = noise(&shape, 0.7);
+            let labels = labels(batch);
+            let name = format!("graph {index}, batch {batch}");
+            assert_alike(&name, &by_engine(&graph, &x, &labels, None), &by_candle(&graph, &x, &labels));
+        }
+    }
+}
