@@ -27,8 +27,6 @@ pub(super) struct Context<'a> {
 pub(super) enum Placement {
     /// In memory of its own.
     Fresh,
-    /// In that of input 0, which it overwrites.
-    Overwrites,
     /// It is input 0 under another shape.
     Same,
 }
@@ -85,7 +83,7 @@ pub(super) trait Layer {
     /// Parameters whose gradients [`Layer::backward`] writes.
     fn trained(&self) -> Vec<&Trained>;
 
-    /// Computes `output`; a layer that overwrites finds input 0 there, and no `inputs`.
+    /// Computes `output` from the maps among the inputs.
     fn forward(&mut self, cx: &Context, inputs: &[&[f32]], output: &mut [f32]) -> Result<()>;
 
     /// Computes the gradients of parameters and, where there is a target, of inputs.

@@ -198,8 +198,8 @@ impl Engine {
     }
 
     fn run(&mut self, row: usize, net: &Net, seed: u64) -> candle_core::Result<()> {
-        let (output, placement) = (self.nodes[row].output, self.nodes[row].layer.placement());
-        if placement == Placement::Same {
+        let output = self.nodes[row].output;
+        if self.nodes[row].layer.placement() == Placement::Same {
             return Ok(());
         }
         let (at, len) = (self.places.maps[&output], self.len(output));
@@ -218,13 +218,7 @@ impl Engine {
             let len = bridge::map_len(self.lanes, &self.shapes[value]);
             &self.buffers[self.places.maps[value]][..len]
         };
-        let inputs: Vec<&[f32]> = match placement {
-            Placement::Overwrites => Vec::new(),
-            _ => node.inputs.iter().map(map).collect(),
-        };
-        if placement == Placement::Overwrites && !self.places.in_place[row] {
-            own[..len].copy_from_slice(map(&node.inputs[0]));
-        }
+        let inputs: Vec<&[f32]> = node.inputs.iter().map(map).collect();
         let done = node.layer.forward(&cx, &inputs, &mut own[..len]);
         self.buffers[at] = own;
         done

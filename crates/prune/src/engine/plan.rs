@@ -110,8 +110,6 @@ pub(super) struct Places {
     pub gradients: HashMap<ValueId, usize>,
     /// Per layer and input.
     pub flows: Vec<Vec<Flow>>,
-    /// Whether a layer that overwrites its input may: nobody else reads it.
-    pub in_place: Vec<bool>,
     /// Length of each place.
     pub lengths: Vec<usize>,
 }
@@ -125,22 +123,12 @@ pub(super) fn places(drafts: &[Draft], input: ValueId, logits: ValueId, len: imp
     let mut lives = Lives::default();
     let mut maps = HashMap::from([(input, lives.add(len(input), 0))]);
     let mut tracked: HashMap<ValueId, bool> = HashMap::from([(input, false)]);
-    let mut in_place = Vec::with_capacity(count);
     for (i, draft) in drafts.iter().enumerate() {
         draft.inputs.iter().for_each(|value| lives.reach(maps[value], forward(i)));
-        let readers = |value: ValueId| drafts.iter().flat_map(|d| &d.inputs).filter(|v| **v == value).count();
-        let overwrites = draft.layer.placement() == Placement::Overwrites;
-        let makes_needed = |value: ValueId| {
-            let maker = drafts.iter().find(|d| d.output == value);
-            maker.is_none_or(|maker| maker.layer.needs().output || maker.layer.placement() == Placement::Same)
-        };
-        let first = draft.inputs.first().copied();
-        let alone = first.is_some_and(|x| readers(x) == 1 && x != logits && !makes_needed(x));
-        in_place.push(overwrites && alone);
         let fresh = lives.add(len(draft.output), forward(i));
         maps.insert(draft.output, fresh);
-        if let Some(x) = first.filter(|_| (overwrites && alone) || draft.layer.placement() == Placement::Same) {
-            lives.join(maps[&x], fresh);
+        if let (Placement::Same, Some(x)) = (draft.layer.placement(), draft.inputs.first()) {
+            lives.join(maps[x], fresh);
         }
         let learns = !draft.layer.trained().is_empty() || draft.inputs.iter().any(|v| tracked[v]);
         tracked.insert(draft.output, learns);
@@ -186,7 +174,7 @@ pub(super) fn places(drafts: &[Draft], input: ValueId, logits: ValueId, len: imp
     let place = |id: &usize| at[ids[*id]];
     let maps = maps.iter().map(|(value, id)| (*value, place(id))).collect();
     let gradients = gradients.iter().map(|(value, id)| (*value, place(id))).collect();
-    Places { maps, gradients, flows, in_place, lengths }
+    Places { maps, gradients, flows, lengths }
 }
 
 /// Lives while they are found out; those that were joined count as one.

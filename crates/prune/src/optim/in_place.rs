@@ -10,7 +10,7 @@ use crate::PruneError;
 /// Calls `body` once with the values of `var`, to be changed, and those of `grad`.
 ///
 /// On another device than the CPU both travel to the host and the weights back.
-pub(super) fn update(
+pub(crate) fn update(
     var: &Var,
     grad: &Tensor,
     body: impl FnOnce(&mut [f32], &[f32]),
@@ -24,12 +24,12 @@ pub(super) fn update(
 }
 
 /// Writes `+0.0` to the masked values of `var`.
-pub(super) fn apply_mask(var: &Var, keep: &Mask) -> std::result::Result<(), PruneError> {
+pub(crate) fn apply_mask(var: &Var, keep: &Mask) -> std::result::Result<(), PruneError> {
     edit(var, |weights| keep.apply(weights))
 }
 
 /// Calls `body` once with the values of `var`, to be changed.
-pub(super) fn edit(var: &Var, body: impl FnOnce(&mut [f32])) -> std::result::Result<(), PruneError> {
+pub(crate) fn edit(var: &Var, body: impl FnOnce(&mut [f32])) -> std::result::Result<(), PruneError> {
     if var.device().is_cpu() {
         return Ok(var.inplace_op1(&Edit(RefCell::new(Some(body))))?);
     }

@@ -7,7 +7,7 @@
 mod adamw;
 mod factored;
 mod hidden;
-mod in_place;
+pub(crate) mod in_place;
 mod sgd;
 
 use candle_core::backprop::GradStore;
