@@ -9,10 +9,12 @@
 //! then column of the kernel; a weight gradient adds vectors by block of images, row, column, then its lanes
 //! by halves. A weight that is zero adds nothing that is not zero, so leaving it out gives the same bits.
 
+mod dense;
 mod geometry;
 mod lanes;
 mod tasks;
 
+pub use dense::DenseConv;
 pub use geometry::ConvGeometry;
 pub use lanes::Lanes;
 pub(crate) use tasks::{Output, tasks};
