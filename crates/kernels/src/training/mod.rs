@@ -10,11 +10,13 @@
 //! by halves. A weight that is zero adds nothing that is not zero, so leaving it out gives the same bits.
 
 mod buffer;
+mod dense;
 mod geometry;
 mod lanes;
 mod tasks;
 
 pub use buffer::Buffer;
+pub use dense::DenseConv;
 pub use geometry::ConvGeometry;
 pub use lanes::Lanes;
 pub(crate) use tasks::{Output, tasks};

@@ -124,9 +124,11 @@ impl Layer for Factors {
         let maps = [kept.inputs[1 - self.factors], kept.inputs[self.factors]];
         let [first, second] = targets else { candle_core::bail!("a product has two inputs") };
         let ordered = if self.factors == 1 { [first, second] } else { [second, first] };
-        self.spare.resize(maps[0].len() + maps[1].len(), 0.0);
-        let (for_map, for_factors) = self.spare.split_at_mut(maps[0].len());
         let [map, factors] = ordered;
+        if map.is_none() || factors.is_none() {
+            self.spare.resize(maps[0].len() + maps[1].len(), 0.0);
+        }
+        let (for_map, for_factors) = self.spare.split_at_mut(if self.spare.is_empty() { 0 } else { maps[0].len() });
         let targets = [
             map.as_mut().map_or(Gradient::write(for_map), gradient),
             factors.as_mut().map_or(Gradient::write(for_factors), gradient),
