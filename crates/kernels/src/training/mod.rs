@@ -12,7 +12,9 @@
 mod geometry;
 mod lanes;
 mod tasks;
+mod weight_gradient;
 
 pub use geometry::ConvGeometry;
 pub use lanes::Lanes;
 pub(crate) use tasks::{Output, tasks};
+pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};
