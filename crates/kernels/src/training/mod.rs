@@ -14,9 +14,11 @@ mod dense;
 mod geometry;
 mod lanes;
 mod tasks;
+mod weight_gradient;
 
 pub use buffer::Buffer;
 pub use dense::DenseConv;
 pub use geometry::ConvGeometry;
 pub use lanes::Lanes;
 pub(crate) use tasks::{Output, tasks};
+pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};

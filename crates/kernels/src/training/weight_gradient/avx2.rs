@@ -1,0 +1,8 @@
+//! AVX2 + FMA: 12 sums, 4 outputs times 3 channels.
+
+use super::tiles::{Bundle, Tile, weight_gradient_kernels};
+use crate::isa::avx2::{LANES, Vector, add, fma, interleave, load, splat, store, store_tail, tail};
+
+weight_gradient_kernels!("avx2,fma", halvings [4 2 1], tiles [
+    (1, 1) (1, 2) (1, 3) (2, 1) (2, 2) (2, 3) (3, 1) (3, 2) (3, 3) (4, 1) (4, 2) (4, 3)
+]);

@@ -1,0 +1,339 @@
+//! Gradients of all weights of a layer.
+
+use std::ops::Range;
+
+use super::bands::{Band, Bands, common};
+use super::kernels::{Kernels, checked, kernels_of};
+use super::scratch::Pool;
+use super::tiles::{Steps, Tile};
+use crate::gemv::Lines;
+use crate::team::Team;
+use crate::training::{ConvGeometry, Lanes, Output, tasks};
+use crate::{Isa, KernelError};
+
+/// Bytes of sums that a task keeps between bands: what of the second-level cache the pixels of a band leave.
+const SUMS: usize = 256 << 10;
+/// Input channels of a task, where kernels have one tap and where they have more.
+const CHANNELS: [usize; 2] = [48, 24];
+/// Most output channels of a task.
+const OUTPUTS: usize = 64;
+/// Bytes of a tile's pixels that should stay in the first-level cache from tap to tap.
+const FIRST_LEVEL: usize = 32 << 10;
+/// Pixels of a row above which it is cut.
+const WIDE: usize = 64;
+/// Tasks per thread that are made where the layer is large enough.
+const TASKS: usize = 2;
+
+/// Computes the weight gradient of a convolution (or of a fully connected layer: 1x1 maps).
+#[derive(Debug)]
+pub struct WeightGradient {
+    isa: Isa,
+    geometry: ConvGeometry,
+    lanes: Lanes,
+    /// Most outputs and channels of a tile.
+    tile: (usize, usize),
+    bands: Bands,
+    scratch: Pool<Scratch>,
+}
+
+/// What a task needs.
+#[derive(Debug)]
+struct Scratch {
+    /// `[output][channel][tap]`, a vector each.
+    sums: Lines<f32>,
+    /// What the taps reach of a band.
+    regions: Vec<Region>,
+    /// Per tap, whether a band before had pixels.
+    started: Vec<bool>,
+}
+
+/// The rectangle of a band that a tap reaches.
+#[derive(Clone, Copy, Debug)]
+struct Region {
+    /// Among the taps of the task.
+    tap: usize,
+    /// First pixel in the first block, of channel 0.
+    gy: usize,
+    x: usize,
+    rows: usize,
+    cols: usize,
+    fresh: bool,
+}
+
+/// A part of the weights: some outputs and some input channels of one group, at some taps.
+struct Task {
+    /// Among all output channels.
+    outputs: Range<usize>,
+    /// Among the channels of the group.
+    channels: Range<usize>,
+    /// First input channel of the group.
+    first_channel: usize,
+    taps: Range<usize>,
+}
+
+/// Into how many tasks each group is cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    outputs: usize,
+    channels: usize,
+    taps: usize,
+}
+
+impl WeightGradient {
+    /// Prepares a layer for batches of `lanes` on `isa`.
+    ///
+    /// # Errors
+    /// [`KernelError`] when the geometry is none, or `lanes` are not those of `isa`.
+    pub fn new(isa: Isa, geometry: ConvGeometry, lanes: Lanes) -> Result<Self, KernelError> {
+        let isa = checked(isa, &geometry, lanes)?;
+        let kernels = kernels_of(isa);
+        let tile = if geometry.group_in() <= kernels.few_channels.1 { kernels.few_channels } else { kernels.tile };
+        let bands = Bands::new(&geometry, lanes, band_pixels(&geometry, tile, kernels.lanes));
+        let mut layer = Self { isa, geometry, lanes, tile, bands, scratch: Pool::new(1, Scratch::none) };
+        let cut = layer.cut(1);
+        let g = &layer.geometry;
+        let largest = g.group_out().div_ceil(cut.outputs) * g.group_in().div_ceil(cut.channels) * taps_of(g);
+        layer.scratch = Pool::new(g.weights(), || Scratch {
+            sums: Lines::zeros(largest * kernels.lanes),
+            regions: Vec::with_capacity(taps_of(g)),
+            started: Vec::with_capacity(taps_of(g)),
+        });
+        Ok(layer)
+    }
+
+    /// Computes `gw`, whatever was there before.
+    ///
+    /// * `x`: the layer's input, `[N / L][C][H][W][L]`; `gy`: the gradient of its output, laid out alike, 0 in the lanes of images
+    ///   that do not count.
+    /// * `gw`: `[O][C / groups][kh][kw]`.
+    ///
+    /// # Panics
+    /// When a length is wrong or this processor lacks the instructions.
+    pub fn run(&self, team: &Team, x: &[f32], gy: &[f32], gw: &mut [f32]) {
+        let g = &self.geometry;
+        assert!(self.isa.runs_here(), "{} cannot run on this CPU", self.isa.name());
+        assert_eq!(x.len(), self.lanes.len(g.in_channels * g.in_plane()), "length of the input");
+        assert_eq!(gy.len(), self.lanes.len(g.out_channels * g.out_plane()), "length of the output's gradient");
+        assert_eq!(gw.len(), g.weights(), "length of the weights' gradient");
+        let cut = self.cut(team.threads());
+        let gw = Output::new(gw);
+        tasks(team, g.groups * cut.outputs * cut.channels * cut.taps, |index| {
+            self.run_task(&self.task(cut, index), x, gy, gw);
+        });
+    }
+
+    /// Tasks whose sums fit the cache, and for several threads enough of them.
+    fn cut(&self, threads: usize) -> Cut {
+        let g = &self.geometry;
+        let (m, k) = self.tile;
+        let taps = taps_of(g);
+        let target = CHANNELS[usize::from(taps > 1)];
+        let channels = g.group_in().div_ceil(k).div_ceil(target.div_ceil(k));
+        let vectors = g.group_in().div_ceil(channels) * taps;
+        let fitting = SUMS / (vectors * self.lanes.lanes * size_of::<f32>());
+        let mut outputs = g.group_out().div_ceil(m).div_ceil((fitting.min(OUTPUTS) / m).max(1));
+        let wanted = if threads == 1 { 1 } else { TASKS * threads };
+        while g.groups * channels * outputs < wanted && outputs < g.group_out().div_ceil(m) {
+            outputs = (2 * outputs).min(g.group_out().div_ceil(m));
+        }
+        let taps = wanted.div_ceil(g.groups * channels * outputs).min(taps);
+        Cut { outputs, channels, taps }
+    }
+
+    fn task(&self, cut: Cut, index: usize) -> Task {
+        let g = &self.geometry;
+        let part = |index: usize, parts: usize, len: usize| index * len / parts..(index + 1) * len / parts;
+        let (index, taps) = (index / cut.taps, part(index % cut.taps, cut.taps, taps_of(g)));
+        let (index, channels) = (index / cut.channels, part(index % cut.channels, cut.channels, g.group_in()));
+        let (group, outputs) = (index / cut.outputs, part(index % cut.outputs, cut.outputs, g.group_out()));
+        let first = group * g.group_out();
+        let outputs = first + outputs.start..first + outputs.end;
+        Task { outputs, channels, first_channel: group * g.group_in(), taps }
+    }
+
+    fn run_task(&self, task: &Task, x: &[f32], gy: &[f32], gw: Output<'_>) {
+        let kernels = kernels_of(self.isa);
+        let mut scratch = self.scratch.take();
+        let Scratch { sums, regions, started } = &mut *scratch;
+        let pitch = task.channels.len() * task.taps.len() * kernels.lanes;
+        let sums = &mut sums.as_mut_slice()[..task.outputs.len() * pitch];
+        if self.has_idle_taps() {
+            sums.fill(0.0);
+        }
+        started.clear();
+        started.resize(task.taps.len(), false);
+        let (high, wide) = (Tiles::new(task.outputs.len(), self.tile.0), Tiles::new(task.channels.len(), self.tile.1));
+        let bands = self.bands.count();
+        for index in 0..bands {
+            let band = self.bands.get(index);
+            self.reach(&band, task, regions, started);
+            for turn in 0..high.count * wide.count {
+                // With one band a tile's sums are complete at once: those of one output follow each other.
+                let (output, channel) = if bands == 1 {
+                    (turn / wide.count, turn % wide.count)
+                } else {
+                    (turn % high.count, turn / high.count)
+                };
+                let (outputs, channels) = (high.get(output), wide.get(channel));
+                self.add_tiles(&kernels, &band, task, regions, outputs.clone(), channels, x, gy, sums);
+                if index + 1 == bands && channel + 1 == wide.count {
+                    self.add_lanes(&kernels, task, outputs, sums, gw);
+                }
+            }
+        }
+        if bands == 0 {
+            self.add_lanes(&kernels, task, 0..task.outputs.len(), sums, gw);
+        }
+    }
+
+    /// Whether some tap reaches no output, or there is none.
+    fn has_idle_taps(&self) -> bool {
+        let idle = |axis: usize| (0..self.geometry.kernel[axis]).any(|tap| self.geometry.reached(axis, tap).is_empty());
+        self.lanes.is_empty() || idle(0) || idle(1)
+    }
+
+    /// Finds what every tap reaches of a band.
+    fn reach(&self, band: &Band, task: &Task, regions: &mut Vec<Region>, started: &mut [bool]) {
+        let (g, lanes) = (&self.geometry, self.lanes.lanes);
+        regions.clear();
+        for (index, tap) in task.taps.clone().enumerate() {
+            let tap = [tap / g.kernel[1], tap % g.kernel[1]];
+            let (rows, cols) = (common(&band.rows, &g.reached(0, tap[0])), common(&band.cols, &g.reached(1, tap[1])));
+            if rows.is_empty() || cols.is_empty() {
+                continue;
+            }
+            let input = |axis: usize, at: usize| at * g.stride[axis] + tap[axis] * g.dilation[axis] - g.pads[axis];
+            regions.push(Region {
+                tap: index,
+                gy: (rows.start * g.output[1] + cols.start) * lanes,
+                x: (input(0, rows.start) * g.input[1] + input(1, cols.start)) * lanes,
+                rows: rows.len(),
+                cols: cols.len(),
+                fresh: !started[index],
+            });
+            started[index] = true;
+        }
+    }
+
+    /// Adds a band to the sums of some outputs and channels at every tap.
+    #[allow(clippy::too_many_arguments, reason = "one tile of one band of one task")]
+    fn add_tiles(
+        &self,
+        kernels: &Kernels,
+        band: &Band,
+        task: &Task,
+        regions: &[Region],
+        outputs: Range<usize>,
+        channels: Range<usize>,
+        x: &[f32],
+        gy: &[f32],
+        sums: &mut [f32],
+    ) {
+        let (g, lanes) = (&self.geometry, self.lanes.lanes);
+        let (gy_steps, x_steps) = steps(g, lanes);
+        let gy = &gy[band.block * gy_steps.block + (task.outputs.start + outputs.start) * gy_steps.channel..];
+        let x = &x[band.block * x_steps.block
+            + (task.first_channel + task.channels.start + channels.start) * x_steps.channel..];
+        let (sums_channel, taps) = (task.taps.len() * lanes, task.taps.len());
+        let sums_output = task.channels.len() * sums_channel;
+        let sums = &mut sums[outputs.start * sums_output + channels.start * sums_channel..];
+        let last = (outputs.len() - 1) * sums_output + (channels.len() - 1) * sums_channel + taps * lanes;
+        assert!(sums.len() >= last, "sums of a tile that are not there");
+        for region in regions {
+            let tile = Tile {
+                gy: gy[region.gy..].as_ptr(),
+                x: x[region.x..].as_ptr(),
+                outputs: outputs.len(),
+                channels: channels.len(),
+                gy_steps,
+                x_steps,
+                x_pixel: g.stride[1] * lanes,
+                blocks: band.blocks,
+                rows: region.rows,
+                cols: region.cols,
+                sums: sums[region.tap * lanes..].as_mut_ptr(),
+                sums_output,
+                sums_channel,
+                fresh: region.fresh,
+            };
+            // SAFETY: the processor was asserted in `run`, as were the lengths of `x` and `gy`: blocks of the band, channels of
+            // the task, and the rectangle's pixels exist in both, since `reached` gives only outputs whose tap lies in the input.
+            // Sums of the tile were asserted above.
+            unsafe { (kernels.add_tile)(&tile) };
+        }
+    }
+
+    /// Adds the lanes of all sums of some outputs.
+    fn add_lanes(&self, kernels: &Kernels, task: &Task, outputs: Range<usize>, sums: &[f32], gw: Output<'_>) {
+        let (g, all) = (&self.geometry, taps_of(&self.geometry));
+        let taps = task.taps.len();
+        // sums lie as the weights do, all channels at once where the task has all taps
+        let (runs, run) = if taps == all { (1, task.channels.len() * taps) } else { (task.channels.len(), taps) };
+        for output in outputs {
+            for at in 0..runs {
+                let from = &sums[(output * runs + at) * run * kernels.lanes..][..run * kernels.lanes];
+                let first =
+                    (task.outputs.start + output) * g.patch() + (task.channels.start + at) * all + task.taps.start;
+                // SAFETY: no other task has these weights.
+                let to = unsafe { gw.part(first, run) };
+                // SAFETY: the processor was asserted in `run`; both slices have the length that is told.
+                unsafe { (kernels.add_lanes)(from.as_ptr(), run, to.as_mut_ptr()) };
+            }
+        }
+    }
+}
+
+impl Scratch {
+    fn none() -> Self {
+        Self { sums: Lines::zeros(0), regions: Vec::new(), started: Vec::new() }
+    }
+}
+
+/// `len` in tiles of about equal width.
+struct Tiles {
+    len: usize,
+    count: usize,
+}
+
+impl Tiles {
+    fn new(len: usize, most: usize) -> Self {
+        Self { len, count: len.div_ceil(most) }
+    }
+
+    fn get(&self, index: usize) -> Range<usize> {
+        index * self.len / self.count..(index + 1) * self.len / self.count
+    }
+}
+
+/// Output pixels of a band.
+fn band_pixels(geometry: &ConvGeometry, (outputs, channels): (usize, usize), lanes: usize) -> usize {
+    let [height, width] = geometry.output;
+    let bytes = |rows: usize| {
+        let covered = |axis: usize, len: usize| {
+            let span = (len - 1) * geometry.stride[axis] + (geometry.kernel[axis] - 1) * geometry.dilation[axis] + 1;
+            span.min(geometry.input[axis])
+        };
+        let x = channels.min(geometry.group_in()) * covered(0, rows) * covered(1, width);
+        (x + outputs.min(geometry.group_out()) * rows * width) * lanes * size_of::<f32>()
+    };
+    let rows = (2..=height).take_while(|rows| bytes(*rows) <= FIRST_LEVEL).last().unwrap_or(1);
+    if rows == height {
+        // whole maps: as many as fit
+        return rows * width * (FIRST_LEVEL / bytes(rows)).max(1);
+    }
+    if width > WIDE { WIDE } else { rows * width }
+}
+
+/// Taps of a kernel.
+pub(super) fn taps_of(geometry: &ConvGeometry) -> usize {
+    geometry.kernel[0] * geometry.kernel[1]
+}
+
+/// Distances within gradients and inputs.
+pub(super) fn steps(geometry: &ConvGeometry, lanes: usize) -> (Steps, Steps) {
+    let [gy, x] = [geometry.out_plane() * lanes, geometry.in_plane() * lanes];
+    (
+        Steps { channel: gy, row: geometry.output[1] * lanes, block: geometry.out_channels * gy },
+        Steps { channel: x, row: geometry.stride[0] * geometry.input[1] * lanes, block: geometry.in_channels * x },
+    )
+}
