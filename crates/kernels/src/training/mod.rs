@@ -12,13 +12,29 @@
 mod buffer;
 mod dense;
 mod geometry;
+mod gradient;
 mod lanes;
+mod layout;
+mod norm;
+mod planes;
+mod pointwise;
+mod simd;
 mod tasks;
 mod weight_gradient;
+#[cfg(test)]
+mod testing;
 
 pub use buffer::Buffer;
 pub use dense::DenseConv;
 pub use geometry::ConvGeometry;
+pub use gradient::Gradient;
 pub use lanes::Lanes;
+pub use layout::{from_lanes, to_lanes};
+pub use norm::{Norm, moments, norm_backward, norm_forward, normalise};
+pub use planes::Planes;
+pub use pointwise::{
+    Curve, Piecewise, activate, activate_backward, add, add_assign, add_backward, bias_gradient, curve, curve_backward,
+    scale_channels, scale_channels_backward,
+};
 pub(crate) use tasks::{Output, tasks};
 pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};
