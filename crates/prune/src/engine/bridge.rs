@@ -2,8 +2,7 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 use sentei_graph::{Node, NodeId};
-use sentei_kernels::training::Lanes;
-use super::temp_layout::{from_lanes, to_lanes};
+use sentei_kernels::training::{Lanes, from_lanes, to_lanes};
 
 use super::layer::{Context, Kept, Layer, Needs, Target, Trained};
 use super::profile::Part;

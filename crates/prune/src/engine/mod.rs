@@ -13,7 +13,6 @@ mod layers;
 mod plan;
 mod profile;
 mod slots;
-mod temp_layout;
 #[cfg(test)]
 mod tests;
 
@@ -25,8 +24,7 @@ use candle_core::{Tensor, Var};
 use sentei_graph::{Op, ValueId};
 use sentei_kernels::Isa;
 use sentei_kernels::team::Team;
-use sentei_kernels::training::{Buffer, Lanes};
-use temp_layout::{from_lanes, to_lanes};
+use sentei_kernels::training::{Buffer, Lanes, add_assign, from_lanes, to_lanes};
 
 use sentei_report::record::ProfileRow;
 
@@ -273,7 +271,7 @@ impl Engine {
         for (index, flow) in flows.iter().enumerate() {
             if *flow == Flow::AddPassed {
                 let at = self.places.gradients[&self.nodes[row].inputs[index]];
-                layers::add_assign(&self.team, self.lanes, &gradient[..len], &mut self.buffers[at][..len]);
+                add_assign(&self.team, &mut self.buffers[at][..len], &gradient[..len]);
             }
         }
         self.buffers[from] = gradient;

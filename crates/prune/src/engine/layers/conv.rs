@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use sentei_graph::Mask;
 use sentei_kernels::Isa;
 use sentei_kernels::training::{
-    ConvGeometry, DenseConv, Lanes, SparseConv, SurvivingWeightGradient, WeightGradient, bias_gradient,
+    ConvGeometry, DenseConv, Lanes, Planes, SurvivingWeightGradient, WeightGradient, bias_gradient,
 };
 
 use super::super::floats;
@@ -61,6 +61,20 @@ impl Conv {
     fn pixels(&self) -> usize {
         self.geometry.out_plane()
     }
+}
+
+/// The layer of a convolution.
+///
+/// # Errors
+/// As [`Conv::new`].
+pub(super) fn layer(
+    kernels: (Isa, Lanes),
+    geometry: ConvGeometry,
+    name: &str,
+    weight: Trained,
+    bias: Option<Trained>,
+) -> Result<Box<dyn Layer>> {
+    Ok(Box::new(Conv::new(kernels, geometry, name, weight, bias)?))
 }
 
 /// Calls `work` with the numbers of `tensor`.
@@ -125,8 +139,8 @@ impl Layer for Conv {
         })
         .map_err(candle_core::Error::wrap)?;
         if let Some(bias) = bias {
-            let channels = geometry.out_channels;
-            in_place::edit(&bias.gradient, |gb| bias_gradient(cx.team, cx.lanes, [channels, pixels], gy, gb))
+            let planes = Planes { lanes: cx.lanes, channels: geometry.out_channels, pixels };
+            in_place::edit(&bias.gradient, |gb| bias_gradient(cx.team, planes, gy, gb))
                 .map_err(candle_core::Error::wrap)?;
         }
         let Some(Some(target)) = targets.first_mut() else { return Ok(()) };
@@ -167,4 +181,11 @@ impl Layer for Conv {
         });
         Ok(())
     }
+}
+
+struct SparseConv(DenseConv);
+impl SparseConv {
+    fn new(isa: Isa, g: ConvGeometry, l: Lanes, _: &[bool]) -> std::result::Result<Self, sentei_kernels::KernelError> { Ok(Self(DenseConv::new(isa, g, l)?)) }
+    fn forward(&mut self, team: &sentei_kernels::team::Team, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32]) { self.0.forward(team, x, w, b, y) }
+    fn input_gradient(&mut self, team: &sentei_kernels::team::Team, x: &[f32], w: &[f32], y: &mut [f32], a: bool) { self.0.input_gradient(team, x, w, y, a) }
 }

@@ -4,7 +4,6 @@ mod choice;
 mod conv;
 mod norm;
 mod pointwise;
-mod pool;
 mod same;
 
 use std::collections::HashMap;
@@ -64,13 +63,6 @@ pub(super) fn layer(net: &Net, part: &Part, shapes: &Shapes, (isa, lanes): (Isa,
             let Some(planes) = planes(inputs[1 - factors]) else { bail!("a factor without a map") };
             Box::new(pointwise::Factors { planes, factors, spare: Vec::new() })
         }
-        (Op::MaxPool(op), Some(x), Some(y)) if shapes[&inputs[0]].len() == 4 => {
-            pool::max(op, x, y, window(shapes, inputs[0], part.output))
-        }
-        (Op::AveragePool(op), Some(x), Some(y)) if shapes[&inputs[0]].len() == 4 => {
-            pool::average(op, x, y, window(shapes, inputs[0], part.output))
-        }
-        (Op::GlobalAveragePool(_), Some(x), _) => Box::new(pool::Global(x)),
         (op, ..) if maps == 1 && curve(op).is_some() => Box::new(pointwise::Curved(curve(op).unwrap_or(Curve::Silu))),
         (op, ..) if maps == 1 && bent(op).is_some() => Box::new(pointwise::Bent(bent(op).unwrap_or_default())),
         _ if alone => {

@@ -128,7 +128,8 @@ impl Layer for Factors {
         if map.is_none() || factors.is_none() {
             self.spare.resize(maps[0].len() + maps[1].len(), 0.0);
         }
-        let (for_map, for_factors) = self.spare.split_at_mut(if self.spare.is_empty() { 0 } else { maps[0].len() });
+        let room = maps[0].len().min(self.spare.len());
+        let (for_map, for_factors) = self.spare.split_at_mut(room);
         let targets = [
             map.as_mut().map_or(Gradient::write(for_map), gradient),
             factors.as_mut().map_or(Gradient::write(for_factors), gradient),
