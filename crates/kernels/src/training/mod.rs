@@ -11,8 +11,10 @@
 
 mod geometry;
 mod lanes;
+mod sparse;
 mod tasks;
 
 pub use geometry::ConvGeometry;
 pub use lanes::Lanes;
+pub use sparse::SparseConv;
 pub(crate) use tasks::{Output, tasks};
