@@ -19,6 +19,7 @@ mod norm;
 mod planes;
 mod pointwise;
 mod simd;
+mod sparse;
 mod tasks;
 mod weight_gradient;
 #[cfg(test)]
@@ -36,5 +37,6 @@ pub use pointwise::{
     Curve, Piecewise, activate, activate_backward, add, add_assign, add_backward, bias_gradient, curve, curve_backward,
     scale_channels, scale_channels_backward,
 };
+pub use sparse::SparseConv;
 pub(crate) use tasks::{Output, tasks};
 pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};
