@@ -157,7 +157,7 @@ pub struct RecipeArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
     /// Architecture (inspect, inspect-wide, inspect-spots, lenet300, fc5, lenet5, resnet8, resnet20, resnet56,
-    /// resnet110, resnet50, vgg16, mobilenet) or an ONNX file to start from
+    /// resnet110, resnet18, resnet50, vgg16, mobilenet) or an ONNX file to start from
     #[arg(long, value_name = "NAME|ONNX")]
     pub model: Option<String>,
     /// Epochs of dense training; `shrink` takes an ONNX model as trained unless this is given

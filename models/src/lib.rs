@@ -81,6 +81,7 @@ const ARCHITECTURES: &[(&str, &str, Build)] = &[
     ("resnet20", "CIFAR ResNet with three blocks per stage (He et al. 2016)", resnet::resnet20),
     ("resnet56", "CIFAR ResNet with nine blocks per stage (He et al. 2016)", resnet::resnet56),
     ("resnet110", "CIFAR ResNet with eighteen blocks per stage (He et al. 2016)", resnet::resnet110),
+    ("resnet18", "ImageNet ResNet-18 with two convolutions per block (He et al. 2016)", resnet::resnet18),
     ("resnet50", "ImageNet ResNet-50 with bottleneck blocks (He et al. 2016)", resnet::resnet50),
     ("vgg16", "VGG-16 with batch norm and one classifier layer, CIFAR form", vgg::vgg16),
     ("mobilenet", "MobileNetV1 at width 0.25 (Howard et al. 2017)", mobilenet::mobilenet_quarter),
@@ -150,6 +151,10 @@ mod tests {
         // He et al. 2016, table 6 says 0.27 M and 0.85 M parameters with option-A shortcuts.
         assert_eq!(weights("resnet20", &spec(3, 32)), 268_336);
         assert_eq!(weights("resnet56", &spec(3, 32)), 848_944);
+        // He et al. 2016, table 1, with 1000 classes: 11.7 M and 25.6 M parameters; these leave out batch norm and the bias.
+        let imagenet = Spec { classes: 1000, ..spec(3, 64) };
+        assert_eq!(weights("resnet18", &imagenet), 11_689_512 - 9_600 - 1_000);
+        assert_eq!(weights("resnet50", &imagenet), 25_557_032 - 53_120 - 1_000);
     }
 
     #[test]

@@ -29,9 +29,14 @@ pub(crate) struct Variation {
 }
 
 impl Augment {
-    /// The variation of sample `index` in this epoch.
-    pub(crate) fn draw(&self, seed: u64, epoch: u64, index: usize) -> Variation {
-        let mut draws = Draws::new(derive_seed(seed, "augment", &epoch.to_string()), index as u64);
+    /// The seed of all draws of one epoch.
+    pub(crate) fn seed(run_seed: u64, epoch: u64) -> u64 {
+        derive_seed(run_seed, "augment", &epoch.to_string())
+    }
+
+    /// The variation of sample `index` in the epoch of this [`Augment::seed`].
+    pub(crate) fn draw(&self, epoch_seed: u64, index: usize) -> Variation {
+        let mut draws = Draws::new(epoch_seed, index as u64);
         // Always the same number of draws, so that switching one variation on leaves the others alone.
         let (columns, rows) = (draws.chance(0.5), draws.chance(0.5));
         let mut shift = || draws.below(2 * self.shift + 1) as isize - self.shift as isize;
@@ -58,23 +63,41 @@ fn reflect(position: isize, size: usize) -> usize {
 }
 
 impl Variation {
-    /// Writes the varied image, as `pixel / 255` clamped to `[0, 1]`, to `out`; both are `[channels, height, width]`.
-    pub(crate) fn apply(&self, image: &[u8], height: usize, width: usize, out: &mut [f32]) {
+    /// Whether pixels only move: none gets another value.
+    pub(crate) fn keeps_levels(&self) -> bool {
+        self.gain == 1.0 && self.offset == 0.0
+    }
+
+    /// Writes the moved image as `level(channel, pixel)` to `out`; both are `[channels, height, width]`.
+    pub(crate) fn gather(
+        &self,
+        image: &[u8],
+        height: usize,
+        width: usize,
+        out: &mut [f32],
+        level: impl Fn(usize, u8) -> f32,
+    ) {
         let source = |at: usize, shift: isize, mirror: bool, size: usize| {
             let shifted = reflect(at as isize - shift, size);
             if mirror { size - 1 - shifted } else { shifted }
         };
         let columns: Vec<usize> =
             (0..width).map(|x| source(x, self.shift_columns, self.mirror_columns, width)).collect();
-        for (plane, target) in image.chunks_exact(height * width).zip(out.chunks_exact_mut(height * width)) {
+        let planes = image.chunks_exact(height * width).zip(out.chunks_exact_mut(height * width));
+        for (channel, (plane, target)) in planes.enumerate() {
             for (y, row_out) in target.chunks_exact_mut(width).enumerate() {
                 let row = &plane[source(y, self.shift_rows, self.mirror_rows, height) * width..][..width];
                 for (value, &x) in row_out.iter_mut().zip(&columns) {
-                    *value = f32::from(row[x]) / 255.0;
+                    *value = level(channel, row[x]);
                 }
             }
         }
-        if self.gain != 1.0 || self.offset != 0.0 {
+    }
+
+    /// Writes the varied image, as `pixel / 255` clamped to `[0, 1]`, to `out`; both are `[channels, height, width]`.
+    pub(crate) fn apply(&self, image: &[u8], height: usize, width: usize, out: &mut [f32]) {
+        self.gather(image, height, width, out, |_, pixel| f32::from(pixel) / 255.0);
+        if !self.keeps_levels() {
             let mean = (out.iter().map(|&v| f64::from(v)).sum::<f64>() / out.len() as f64) as f32;
             for value in out.iter_mut() {
                 *value = ((*value - mean) * self.gain + mean + self.offset).clamp(0.0, 1.0);
@@ -123,16 +146,17 @@ mod tests {
     fn the_default_changes_nothing() {
         let image: Vec<u8> = (0..=255).collect();
         for index in 0..20 {
-            assert_eq!(apply(Augment::default().draw(1, 2, index), &image, 16, 16), image);
+            assert_eq!(apply(Augment::default().draw(1, index), &image, 16, 16), image);
         }
     }
 
     #[test]
     fn the_draw_depends_on_seed_epoch_and_sample() {
         let augment = Augment { flip_horizontal: true, shift: 8, brightness: 0.1, ..Augment::default() };
-        let base = augment.draw(1, 1, 1);
-        assert_eq!(base, augment.draw(1, 1, 1));
-        assert!(base != augment.draw(2, 1, 1) && base != augment.draw(1, 2, 1) && base != augment.draw(1, 1, 2));
+        let draw = |seed, epoch, index| augment.draw(Augment::seed(seed, epoch), index);
+        let base = draw(1, 1, 1);
+        assert_eq!(base, draw(1, 1, 1));
+        assert!(base != draw(2, 1, 1) && base != draw(1, 2, 1) && base != draw(1, 1, 2));
     }
 
     proptest! {
@@ -148,7 +172,7 @@ mod tests {
         fn any_shift_stays_inside_and_within_the_stated_range(
             shift in 0usize..40, index in 0usize..1000, height in 1usize..6, width in 1usize..6,
         ) {
-            let variation = Augment { shift, ..Augment::default() }.draw(3, 0, index);
+            let variation = Augment { shift, ..Augment::default() }.draw(3, index);
             prop_assert!(variation.shift_rows.unsigned_abs() <= shift && variation.shift_columns.unsigned_abs() <= shift);
             let image: Vec<u8> = (0..height * width).map(|v| v as u8 + 1).collect();
             let out = apply(variation, &image, height, width);

@@ -1,14 +1,19 @@
-//! Batches for training and evaluation, made one step ahead on a thread of their own.
+//! Batches for training and evaluation, made one step ahead on a thread of their own: reading, variation and
+//! standardising cost the training thread nothing, and what comes in which order is what it would be without that thread.
 
 use crate::augment::Augment;
 use crate::dataset::{Dataset, Split};
 use crate::draws::{Draws, derive_seed};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread::JoinHandle;
 
-/// Batches that may wait, finished, for the consumer.
-const PREFETCH: usize = 3;
+/// Batches that may wait beside the one that the thread holds. With none of them, one batch is made while the consumer works
+/// on the one before, and not more than these two are in memory.
+const WAITING: usize = 0;
+
+/// Network input for each value of a byte.
+type Levels = [f32; 256];
 
 /// Per-channel standardisation of `pixel / 255`: `(value - mean) / std`.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +43,12 @@ impl Normalise {
                 *value = (*value - mean) / std;
             }
         }
+    }
+
+    /// What each byte becomes, per channel: the same bits as [`Normalise::apply`] on `byte / 255`.
+    fn levels(&self) -> Vec<Levels> {
+        let channels = self.mean.iter().zip(&self.std);
+        channels.map(|(mean, std)| std::array::from_fn(|byte| (byte as f32 / 255.0 - mean) / std)).collect()
     }
 
     /// One image, `[channels, height, width]` bytes, as network input.
@@ -74,8 +85,12 @@ pub struct Batch {
 }
 
 /// Iterator over [`Batch`]es; made by [`batches`]. Dropping it stops its thread.
+///
+/// # Panics
+/// [`Iterator::next`] passes a panic of the thread on, with what it said.
 pub struct Loader {
     batches: Option<Receiver<Batch>>,
+    used: Sender<Vec<f32>>,
     thread: Option<JoinHandle<()>>,
     samples_left: usize,
     batch_size: usize,
@@ -110,14 +125,16 @@ pub fn batches(
         Draws::new(derive_seed(seed, "shuffle", &epoch.to_string()), 0).shuffle(&mut indices);
     }
     let samples_left = indices.len();
+    let (used, free) = channel();
     let maker = Maker {
         dataset: Arc::clone(dataset),
         augment: augment.copied().unwrap_or_default(),
+        levels: normalise.levels(),
         normalise: normalise.clone(),
-        seed,
-        epoch,
+        augment_seed: Augment::seed(seed, epoch),
+        free,
     };
-    let (sender, receiver) = sync_channel(PREFETCH);
+    let (sender, receiver) = sync_channel(WAITING);
     let thread = std::thread::spawn(move || {
         for chunk in indices.chunks(batch_size) {
             // The consumer is gone: nobody wants the rest.
@@ -126,29 +143,68 @@ pub fn batches(
             }
         }
     });
-    Loader { batches: Some(receiver), thread: Some(thread), samples_left, batch_size }
+    Loader { batches: Some(receiver), used, thread: Some(thread), samples_left, batch_size }
 }
 
 struct Maker {
     dataset: Arc<Dataset>,
     augment: Augment,
+    levels: Vec<Levels>,
     normalise: Normalise,
-    seed: u64,
-    epoch: u64,
+    augment_seed: u64,
+    free: Receiver<Vec<f32>>,
 }
 
 impl Maker {
     fn batch(&self, indices: &[usize]) -> Batch {
         let data = &self.dataset;
-        let mut images = vec![0.0; indices.len() * data.image_len()];
-        for (&index, out) in indices.iter().zip(images.chunks_exact_mut(data.image_len().max(1))) {
-            let variation = self.augment.draw(self.seed, self.epoch, index);
-            variation.apply(data.image(index), data.height, data.width, out);
-            self.normalise.apply(out);
+        // Memory that came back is written over. Fresh memory costs a page fault every 4 KB, as much time as the pixels take.
+        let mut images = self.free.try_iter().last().unwrap_or_default();
+        images.resize(indices.len() * data.image_len(), 0.0);
+        for (at, (&index, out)) in indices.iter().zip(images.chunks_exact_mut(data.image_len().max(1))).enumerate() {
+            if let Some(&next) = indices.get(at + 1) {
+                fetch(data.image(next));
+            }
+            self.image(index, out);
         }
         let labels = indices.iter().map(|&index| data.labels[index]).collect();
         Batch { images, labels, indices: indices.to_vec() }
     }
+
+    fn image(&self, index: usize, out: &mut [f32]) {
+        let (pixels, height, width) = (self.dataset.image(index), self.dataset.height, self.dataset.width);
+        let plane = (height * width).max(1);
+        if self.augment == Augment::default() {
+            let planes = pixels.chunks_exact(plane).zip(out.chunks_exact_mut(plane)).zip(&self.levels);
+            planes.for_each(|((from, to), levels)| look_up(levels, from, to));
+            return;
+        }
+        let variation = self.augment.draw(self.augment_seed, index);
+        if variation.keeps_levels() {
+            variation.gather(pixels, height, width, out, |channel, byte| self.levels[channel][usize::from(byte)]);
+        } else {
+            variation.apply(pixels, height, width, out);
+            self.normalise.apply(out);
+        }
+    }
+}
+
+/// Reads a byte of each cache line, so that the lines of an image come from memory together while another is worked on: images
+/// in shuffled order are never where the processor looks ahead by itself.
+fn fetch(image: &[u8]) {
+    std::hint::black_box(image.iter().step_by(64).fold(0, |sum, byte| sum ^ byte));
+}
+
+/// `to[i] = levels[from[i]]`, eight bytes per load.
+fn look_up(levels: &Levels, from: &[u8], to: &mut [f32]) {
+    let ((words, last), (eights, rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    for (word, eight) in words.iter().zip(eights) {
+        let word = u64::from_le_bytes(*word);
+        for (i, value) in eight.iter_mut().enumerate() {
+            *value = levels[(word >> (8 * i)) as usize & 255];
+        }
+    }
+    last.iter().zip(rest).for_each(|(&byte, value)| *value = levels[usize::from(byte)]);
 }
 
 impl Loader {
@@ -156,6 +212,12 @@ impl Loader {
     pub fn drop_last(mut self) -> Self {
         self.samples_left -= self.samples_left % self.batch_size;
         self
+    }
+
+    /// Takes back [`Batch::images`] of a batch that is done with, so that a later batch needs no fresh memory.
+    pub fn reuse(&self, images: Vec<f32>) {
+        // Without its thread nobody needs memory.
+        let _ = self.used.send(images);
     }
 }
 
@@ -166,7 +228,11 @@ impl Iterator for Loader {
         if self.samples_left == 0 {
             return None;
         }
-        let batch = self.batches.as_ref()?.recv().ok()?;
+        let Ok(batch) = self.batches.as_ref()?.recv() else {
+            // Batches are missing, so the thread did not end by itself.
+            let panic = self.thread.take()?.join().err()?;
+            std::panic::resume_unwind(panic)
+        };
         self.samples_left = self.samples_left.saturating_sub(batch.labels.len());
         Some(batch)
     }
@@ -265,6 +331,51 @@ mod tests {
         let all: Vec<usize> = (0..20).collect();
         assert!(values_of(&all, 3).is_some());
         assert_eq!(values_of(&all, 3), values_of(&[5, 6], 2));
+    }
+
+    #[test]
+    fn batches_made_ahead_hold_the_bytes_of_images_made_one_by_one_in_used_memory_too() {
+        let size = 2 * 3 * 5;
+        let data = Arc::new(Dataset {
+            channels: 2,
+            height: 3,
+            width: 5,
+            images: (0..23 * size).map(|v| (v * v % 251) as u8).collect(),
+            ..(*ramp(23)).clone()
+        });
+        let normalise = Normalise { mean: vec![0.4, 0.3], std: vec![0.7, 0.2] };
+        let moves = Augment { flip_horizontal: true, flip_vertical: true, shift: 2, ..Augment::default() };
+        let all: Vec<usize> = (0..23).collect();
+        let bits = |values: &[f32]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        for augment in [Augment::default(), moves, Augment { contrast: 0.3, brightness: 0.1, ..moves }] {
+            let order = Order::Shuffled { seed: 4, epoch: 2 };
+            let mut loader = batches(&data, &all, 4, order, Some(&augment), &normalise);
+            let mut shuffled = all.clone();
+            Draws::new(derive_seed(4, "shuffle", "2"), 0).shuffle(&mut shuffled);
+            for expected in shuffled.chunks(4) {
+                let batch = loader.next().unwrap();
+                let mut images = vec![0.0; expected.len() * size];
+                for (&index, image) in expected.iter().zip(images.chunks_exact_mut(size)) {
+                    augment.draw(Augment::seed(4, 2), index).apply(data.image(index), 3, 5, image);
+                    normalise.apply(image);
+                }
+                assert_eq!(batch.indices, expected);
+                assert_eq!(bits(&batch.images), bits(&images), "{augment:?}");
+                loader.reuse(batch.images.iter().map(|_| f32::NAN).collect());
+            }
+            assert_eq!(loader.next(), None);
+        }
+    }
+
+    #[test]
+    fn a_panic_while_a_batch_is_made_reaches_the_consumer_after_the_batches_before_it() {
+        let mut short = (*ramp(6)).clone();
+        short.images.truncate(4 * 4);
+        let mut loader = batches(&Arc::new(short), &[0, 1, 2, 3, 4, 5], 2, Order::Sequential, None, &plain());
+        assert_eq!(loader.by_ref().take(2).flat_map(|batch| batch.indices).collect::<Vec<_>>(), [0, 1, 2, 3]);
+        let next = std::panic::AssertUnwindSafe(|| loader.next());
+        let panic = std::panic::catch_unwind(next).expect_err("pixels are missing");
+        assert!(panic.downcast_ref::<String>().is_some_and(|text| text.contains("range")), "says what it was");
     }
 
     #[test]
