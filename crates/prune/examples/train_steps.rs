@@ -25,7 +25,7 @@ use sentei_report::events::{Event, EventSink};
 use serde_json::{Value, json};
 
 /// Steps before the first line: buffers are made, kernels chosen.
-const WARMUP: usize = 3;
+const WARMUP: usize = 8;
 /// Steps of a turn at least, after one that finds the caches full of what ran meanwhile.
 const LEAST: usize = 3;
 /// Bytes of pixels: many steps per epoch, and more than the caches hold.

@@ -137,10 +137,6 @@ impl Layer for Bridge {
             Ok(())
         })
     }
-
-    fn bytes(&self) -> usize {
-        0
-    }
 }
 
 /// Numbers of a map of `shape` in this layout.

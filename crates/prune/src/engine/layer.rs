@@ -101,9 +101,4 @@ pub(super) trait Layer {
     fn follow(&mut self, _masks: &Masks) -> Result<()> {
         Ok(())
     }
-
-    /// Bytes of its own memory, beside maps and parameters.
-    fn bytes(&self) -> usize {
-        0
-    }
 }

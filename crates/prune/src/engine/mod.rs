@@ -181,12 +181,6 @@ impl Engine {
         self.profile.rows(self.nodes.iter().map(|node| (node.name.as_str(), node.op.clone())))
     }
 
-    /// Bytes of all maps and gradients of maps.
-    pub fn bytes(&self) -> usize {
-        let own: usize = self.nodes.iter().map(|node| node.layer.bytes()).sum();
-        own + self.buffers.iter().map(|b| b.len() * size_of::<f32>()).sum::<usize>()
-    }
-
     fn map(&self, value: ValueId) -> &[f32] {
         &self.buffers[self.places.maps[&value]][..self.len(value)]
     }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use sentei_graph::Mask;
 use sentei_kernels::Isa;
 use sentei_kernels::training::{
-    ConvGeometry, DenseConv, Lanes, Planes, SurvivingWeightGradient, WeightGradient, bias_gradient,
+    ConvGeometry, DenseConv, Lanes, Planes, SparseConv, SurvivingWeightGradient, WeightGradient, bias_gradient,
 };
 
 use super::super::floats;
@@ -181,11 +181,4 @@ impl Layer for Conv {
         });
         Ok(())
     }
-}
-
-struct SparseConv(DenseConv);
-impl SparseConv {
-    fn new(isa: Isa, g: ConvGeometry, l: Lanes, _: &[bool]) -> std::result::Result<Self, sentei_kernels::KernelError> { Ok(Self(DenseConv::new(isa, g, l)?)) }
-    fn forward(&mut self, team: &sentei_kernels::team::Team, x: &[f32], w: &[f32], b: Option<&[f32]>, y: &mut [f32]) { self.0.forward(team, x, w, b, y) }
-    fn input_gradient(&mut self, team: &sentei_kernels::team::Team, x: &[f32], w: &[f32], y: &mut [f32], a: bool) { self.0.input_gradient(team, x, w, y, a) }
 }
