@@ -1,13 +1,14 @@
 //! One network trained on made-up images, a few steps whenever asked: the part of tools/bench-train that is ours.
 //!
-//! usage: train_steps ARCHITECTURE CxHxW CLASSES BATCH SPARSITY
+//! usage: train_steps ARCHITECTURE CxHxW CLASSES BATCH SPARSITY [profile]
 //!
 //! What runs is `sentei_prune::train::train` as `sentei train` calls it, loader included: SGD with momentum 0.9, weight decay 5e-4 on
 //! every parameter, no augmentation. SPARSITY in `[0, 1)` is the share of each layer's weights, the smallest, that a fixed mask
 //! removes; at 0 there is no mask. Threads: RAYON_NUM_THREADS.
 //!
 //! After some steps the first line on standard output describes the network. Then each line SECONDS on standard input is
-//! answered with a line of step times, and training stands still until the next one. It ends with the input.
+//! answered with a line of step times, and training stands still until the next one. It ends with the input; `profile` then prints
+//! to standard error where the time went.
 
 use std::error::Error;
 use std::io::{BufRead, StdinLock};
@@ -32,8 +33,9 @@ const LEAST: usize = 3;
 const PIXELS: usize = 48 << 20;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let usage = "usage: train_steps ARCHITECTURE CxHxW CLASSES BATCH SPARSITY";
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let usage = "usage: train_steps ARCHITECTURE CxHxW CLASSES BATCH SPARSITY [profile]";
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let profile = words.pop_if(|word| word == "profile").is_some();
     let [name, shape, classes, batch, sparsity] = words.as_slice() else { return Err(usage.into()) };
     let shape = shape.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
     let [channels, height, width] = shape[..] else { return Err(usage.into()) };
@@ -58,7 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         "threads": rayon::current_num_threads(),
     });
     let mut turns =
-        Turns { hello: Some(hello), steps: 0, turn: None, input: std::io::stdin().lock(), stop: &stop, before };
+        Turns { hello: Some(hello), steps: 0, turn: None, input: std::io::stdin().lock(), stop: &stop, before, profile };
     let mut run = Run { data: &data, normalise: &normalise, events: &mut turns, stop: &stop, checkpoint: None };
     let config = config(batch_size);
     let mut net = Net::new(&graph, &device("cpu")?)?;
@@ -161,6 +163,7 @@ struct Turns<'a> {
     input: StdinLock<'static>,
     stop: &'a Stop,
     before: Option<u64>,
+    profile: bool,
 }
 
 /// Training that was asked for.
@@ -172,6 +175,9 @@ struct Turn {
 
 impl EventSink for Turns<'_> {
     fn emit(&mut self, event: &Event) {
+        if let (Event::Profile { rows, .. }, true) = (event, self.profile) {
+            eprint!("{}", sentei_report::tables::profile(rows).plain());
+        }
         if !matches!(event, Event::Progress { .. }) {
             return;
         }

@@ -130,7 +130,11 @@ pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainE
     let mut epochs = Epochs { plan: &plan, indices: &indices, class_weights, augment, stepper };
     while state.epoch < plan.config.epochs {
         optimizer.start_epoch(net.vars(), state.epoch, plan.config.epochs)?;
-        epochs.run_one(net, &mut optimizer, &mut state, run)?;
+        let done = epochs.run_one(net, &mut optimizer, &mut state, run);
+        if state.epoch == plan.config.epochs || done.is_err() {
+            run.events.emit(&Event::Profile { phase: plan.phase.into(), rows: epochs.stepper.profile() });
+        }
+        done?;
         state.signs.push(signs.row(net, &state.masks, plan.phase, state.epoch)?);
         if let Some(to) = &run.checkpoint {
             state.save(to, &identity, net, &optimizer)?;
@@ -138,7 +142,6 @@ pub fn train(net: &mut Net, plan: Plan, run: &mut Run) -> Result<Trained, TrainE
             run.events.emit(&Event::Checkpoint { path, phase: plan.phase.into(), epoch: state.epoch });
         }
     }
-    run.events.emit(&Event::Profile { phase: plan.phase.into(), rows: epochs.stepper.profile() });
     if let Some(best) = &state.best {
         best.snapshot.restore(net)?;
     }
