@@ -89,7 +89,8 @@ fn report(isa: Isa, name: &str, geometry: ConvGeometry, batch: usize, team: &Tea
             geometry.reached(0, row).len() * geometry.reached(1, col).len()
         })
         .collect();
-    let pixels = |keep: &mut dyn Iterator<Item = usize>| keep.map(|weight| of_tap[weight % of_tap.len()]).sum::<usize>();
+    let pixels =
+        |keep: &mut dyn Iterator<Item = usize>| keep.map(|weight| of_tap[weight % of_tap.len()]).sum::<usize>();
     let all = pixels(&mut (0..keep.len()));
     let kept = pixels(&mut (0..keep.len()).filter(|weight| keep[*weight]));
     let speed = |pixels: usize, time: Duration| 2.0 * (pixels * batch) as f64 / time.as_secs_f64() / 1e9;

@@ -1,6 +1,6 @@
 //! AVX2 + FMA: 12 sums, 4 outputs times 3 channels.
 
-use super::tiles::{Bundle, Tile, weight_gradient_kernels};
+use super::tiles::{Rect, Tile, weight_gradient_kernels};
 use crate::isa::avx2::{LANES, Vector, add, fma, interleave, load, splat, store, store_tail, tail};
 
 weight_gradient_kernels!("avx2,fma", halvings [4 2 1], tiles [

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::bands::{Band, Bands, common};
 use super::kernels::{Kernels, checked, kernels_of};
 use super::scratch::Pool;
-use super::tiles::{Steps, Tile};
+use super::tiles::{Rect, Steps, Tile};
 use crate::gemv::Lines;
 use crate::team::Team;
 use crate::training::{ConvGeometry, Lanes, Output, tasks};
@@ -19,6 +19,10 @@ const CHANNELS: [usize; 2] = [48, 24];
 const OUTPUTS: usize = 64;
 /// Bytes of a tile's pixels that should stay in the first-level cache from tap to tap.
 const FIRST_LEVEL: usize = 32 << 10;
+/// Bytes of pixels of a task that should stay in the second-level cache from tile to tile.
+const SECOND_LEVEL: usize = 640 << 10;
+/// Most bands of which it is noted what the taps reach.
+const BANDS: usize = 32;
 /// Pixels of a row above which it is cut.
 const WIDE: usize = 64;
 /// Tasks per thread that are made where the layer is large enough.
@@ -33,6 +37,8 @@ pub struct WeightGradient {
     /// Most outputs and channels of a tile.
     tile: (usize, usize),
     bands: Bands,
+    /// Bands that a tile goes through before the next tile's turn.
+    together: usize,
     scratch: Pool<Scratch>,
 }
 
@@ -41,23 +47,10 @@ pub struct WeightGradient {
 struct Scratch {
     /// `[output][channel][tap]`, a vector each.
     sums: Lines<f32>,
-    /// What the taps reach of a band.
-    regions: Vec<Region>,
+    /// What the taps reach of some bands.
+    rects: Vec<Rect>,
     /// Per tap, whether a band before had pixels.
     started: Vec<bool>,
-}
-
-/// The rectangle of a band that a tap reaches.
-#[derive(Clone, Copy, Debug)]
-struct Region {
-    /// Among the taps of the task.
-    tap: usize,
-    /// First pixel in the first block, of channel 0.
-    gy: usize,
-    x: usize,
-    rows: usize,
-    cols: usize,
-    fresh: bool,
 }
 
 /// A part of the weights: some outputs and some input channels of one group, at some taps.
@@ -89,14 +82,22 @@ impl WeightGradient {
         let kernels = kernels_of(isa);
         let tile = if geometry.group_in() <= kernels.few_channels.1 { kernels.few_channels } else { kernels.tile };
         let bands = Bands::new(&geometry, lanes, band_pixels(&geometry, tile, kernels.lanes));
-        let mut layer = Self { isa, geometry, lanes, tile, bands, scratch: Pool::new(1, Scratch::none) };
+        let mut layer = Self { isa, geometry, lanes, tile, bands, together: 1, scratch: Pool::new(1, Scratch::none) };
         let cut = layer.cut(1);
         let g = &layer.geometry;
-        let largest = g.group_out().div_ceil(cut.outputs) * g.group_in().div_ceil(cut.channels) * taps_of(g);
+        let (outputs, channels) = (g.group_out().div_ceil(cut.outputs), g.group_in().div_ceil(cut.channels));
+        let taps = taps_of(g);
+        if taps > 1 {
+            // With one tap pixels are used once per tile: there a band stays in the first-level cache from tile to tile.
+            let bytes = (outputs * g.out_plane() + channels * g.in_plane()) * lanes.len(1) * size_of::<f32>();
+            let of_band = bytes.div_ceil(bands.count().max(1)).max(1);
+            layer.together = (SECOND_LEVEL / of_band).clamp(1, BANDS);
+        }
+        let together = layer.together;
         layer.scratch = Pool::new(g.weights(), || Scratch {
-            sums: Lines::zeros(largest * kernels.lanes),
-            regions: Vec::with_capacity(taps_of(g)),
-            started: Vec::with_capacity(taps_of(g)),
+            sums: Lines::zeros(outputs * channels * taps * kernels.lanes),
+            rects: Vec::with_capacity(together * taps),
+            started: Vec::with_capacity(taps),
         });
         Ok(layer)
     }
@@ -154,7 +155,7 @@ impl WeightGradient {
     fn run_task(&self, task: &Task, x: &[f32], gy: &[f32], gw: Output<'_>) {
         let kernels = kernels_of(self.isa);
         let mut scratch = self.scratch.take();
-        let Scratch { sums, regions, started } = &mut *scratch;
+        let Scratch { sums, rects, started } = &mut *scratch;
         let pitch = task.channels.len() * task.taps.len() * kernels.lanes;
         let sums = &mut sums.as_mut_slice()[..task.outputs.len() * pitch];
         if self.has_idle_taps() {
@@ -164,20 +165,25 @@ impl WeightGradient {
         started.resize(task.taps.len(), false);
         let (high, wide) = (Tiles::new(task.outputs.len(), self.tile.0), Tiles::new(task.channels.len(), self.tile.1));
         let bands = self.bands.count();
-        for index in 0..bands {
-            let band = self.bands.get(index);
-            self.reach(&band, task, regions, started);
+        let at_once = bands <= self.together;
+        for first in (0..bands).step_by(self.together) {
+            let end = (first + self.together).min(bands);
+            rects.clear();
+            for band in first..end {
+                self.reach(&self.bands.get(band), task, rects, started);
+            }
             for turn in 0..high.count * wide.count {
-                // With one band a tile's sums are complete at once: those of one output follow each other.
-                let (output, channel) = if bands == 1 {
+                let (output, channel) = if at_once {
                     (turn / wide.count, turn % wide.count)
                 } else {
                     (turn % high.count, turn / high.count)
                 };
                 let (outputs, channels) = (high.get(output), wide.get(channel));
-                self.add_tiles(&kernels, &band, task, regions, outputs.clone(), channels, x, gy, sums);
-                if index + 1 == bands && channel + 1 == wide.count {
-                    self.add_lanes(&kernels, task, outputs, sums, gw);
+                // Where a tile's sums are complete at once, those of the next outputs take their place, which is in the cache.
+                let row = if at_once { 0 } else { outputs.start };
+                self.add_tiles(&kernels, task, rects, outputs.clone(), channels, x, gy, &mut sums[row * pitch..]);
+                if end == bands && channel + 1 == wide.count {
+                    self.add_lanes(&kernels, task, outputs, &sums[row * pitch..], gw);
                 }
             }
         }
@@ -192,10 +198,10 @@ impl WeightGradient {
         self.lanes.is_empty() || idle(0) || idle(1)
     }
 
-    /// Finds what every tap reaches of a band.
-    fn reach(&self, band: &Band, task: &Task, regions: &mut Vec<Region>, started: &mut [bool]) {
+    /// Adds what every tap reaches of a band.
+    fn reach(&self, band: &Band, task: &Task, rects: &mut Vec<Rect>, started: &mut [bool]) {
         let (g, lanes) = (&self.geometry, self.lanes.lanes);
-        regions.clear();
+        let (gy_steps, x_steps) = steps(g, lanes);
         for (index, tap) in task.taps.clone().enumerate() {
             let tap = [tap / g.kernel[1], tap % g.kernel[1]];
             let (rows, cols) = (common(&band.rows, &g.reached(0, tap[0])), common(&band.cols, &g.reached(1, tap[1])));
@@ -203,26 +209,29 @@ impl WeightGradient {
                 continue;
             }
             let input = |axis: usize, at: usize| at * g.stride[axis] + tap[axis] * g.dilation[axis] - g.pads[axis];
-            regions.push(Region {
-                tap: index,
-                gy: (rows.start * g.output[1] + cols.start) * lanes,
-                x: (input(0, rows.start) * g.input[1] + input(1, cols.start)) * lanes,
+            let rect = Rect {
+                blocks: band.blocks,
                 rows: rows.len(),
                 cols: cols.len(),
+                gy_steps,
+                x_steps,
+                gy: band.block * gy_steps.block + (rows.start * g.output[1] + cols.start) * lanes,
+                x: band.block * x_steps.block + (input(0, rows.start) * g.input[1] + input(1, cols.start)) * lanes,
+                sums: index * lanes,
                 fresh: !started[index],
-            });
+            };
+            rects.push(rect.simplified());
             started[index] = true;
         }
     }
 
-    /// Adds a band to the sums of some outputs and channels at every tap.
-    #[allow(clippy::too_many_arguments, reason = "one tile of one band of one task")]
+    /// Adds some bands to the sums of some outputs and channels at every tap.
+    #[allow(clippy::too_many_arguments, reason = "one tile of one task")]
     fn add_tiles(
         &self,
         kernels: &Kernels,
-        band: &Band,
         task: &Task,
-        regions: &[Region],
+        rects: &[Rect],
         outputs: Range<usize>,
         channels: Range<usize>,
         x: &[f32],
@@ -231,47 +240,29 @@ impl WeightGradient {
     ) {
         let (g, lanes) = (&self.geometry, self.lanes.lanes);
         let (gy_steps, x_steps) = steps(g, lanes);
-        let gy = &gy[band.block * gy_steps.block + (task.outputs.start + outputs.start) * gy_steps.channel..];
-        let x = &x[band.block * x_steps.block
-            + (task.first_channel + task.channels.start + channels.start) * x_steps.channel..];
+        let gy = &gy[(task.outputs.start + outputs.start) * gy_steps.channel..];
+        let x = &x[(task.first_channel + task.channels.start + channels.start) * x_steps.channel..];
         let (sums_channel, taps) = (task.taps.len() * lanes, task.taps.len());
         let sums_output = task.channels.len() * sums_channel;
-        let sums = &mut sums[outputs.start * sums_output + channels.start * sums_channel..];
+        let sums = &mut sums[channels.start * sums_channel..];
         let last = (outputs.len() - 1) * sums_output + (channels.len() - 1) * sums_channel + taps * lanes;
         assert!(sums.len() >= last, "sums of a tile that are not there");
-        for region in regions {
-            let tile = Tile {
-                gy: gy[region.gy..].as_ptr(),
-                x: x[region.x..].as_ptr(),
-                outputs: outputs.len(),
-                channels: channels.len(),
-                gy_steps,
-                x_steps,
-                x_pixel: g.stride[1] * lanes,
-                blocks: band.blocks,
-                rows: region.rows,
-                cols: region.cols,
-                sums: sums[region.tap * lanes..].as_mut_ptr(),
-                sums_output,
-                sums_channel,
-                fresh: region.fresh,
-            };
-            // SAFETY: the processor was asserted in `run`, as were the lengths of `x` and `gy`: blocks of the band, channels of
-            // the task, and the rectangle's pixels exist in both, since `reached` gives only outputs whose tap lies in the input.
-            // Sums of the tile were asserted above.
-            unsafe { (kernels.add_tile)(&tile) };
-        }
+        let tile = Tile { outputs: outputs.len(), channels: channels.len(), sums_output, sums_channel };
+        // SAFETY: the processor was asserted in `run`, as were the lengths of `x` and `gy`: blocks of the bands, channels of the
+        // task, and the rectangles' pixels exist in both, since `reached` gives only outputs whose tap lies in the input. Sums
+        // of the tile were asserted above.
+        unsafe { (kernels.add_tile)(&tile, rects, gy.as_ptr(), x.as_ptr(), sums.as_mut_ptr()) };
     }
 
-    /// Adds the lanes of all sums of some outputs.
+    /// Adds the lanes of all sums of some outputs, the first of which is the first of `sums`.
     fn add_lanes(&self, kernels: &Kernels, task: &Task, outputs: Range<usize>, sums: &[f32], gw: Output<'_>) {
         let (g, all) = (&self.geometry, taps_of(&self.geometry));
         let taps = task.taps.len();
         // sums lie as the weights do, all channels at once where the task has all taps
         let (runs, run) = if taps == all { (1, task.channels.len() * taps) } else { (task.channels.len(), taps) };
-        for output in outputs {
+        for (row, output) in outputs.enumerate() {
             for at in 0..runs {
-                let from = &sums[(output * runs + at) * run * kernels.lanes..][..run * kernels.lanes];
+                let from = &sums[(row * runs + at) * run * kernels.lanes..][..run * kernels.lanes];
                 let first =
                     (task.outputs.start + output) * g.patch() + (task.channels.start + at) * all + task.taps.start;
                 // SAFETY: no other task has these weights.
@@ -285,7 +276,7 @@ impl WeightGradient {
 
 impl Scratch {
     fn none() -> Self {
-        Self { sums: Lines::zeros(0), regions: Vec::new(), started: Vec::new() }
+        Self { sums: Lines::zeros(0), rects: Vec::new(), started: Vec::new() }
     }
 }
 
@@ -331,9 +322,15 @@ pub(super) fn taps_of(geometry: &ConvGeometry) -> usize {
 
 /// Distances within gradients and inputs.
 pub(super) fn steps(geometry: &ConvGeometry, lanes: usize) -> (Steps, Steps) {
-    let [gy, x] = [geometry.out_plane() * lanes, geometry.in_plane() * lanes];
+    let g = geometry;
+    let [gy, x] = [g.out_plane() * lanes, g.in_plane() * lanes];
     (
-        Steps { channel: gy, row: geometry.output[1] * lanes, block: geometry.out_channels * gy },
-        Steps { channel: x, row: geometry.stride[0] * geometry.input[1] * lanes, block: geometry.in_channels * x },
+        Steps { channel: gy, block: g.out_channels * gy, row: g.output[1] * lanes, pixel: lanes },
+        Steps {
+            channel: x,
+            block: g.in_channels * x,
+            row: g.stride[0] * g.input[1] * lanes,
+            pixel: g.stride[1] * lanes,
+        },
     )
 }

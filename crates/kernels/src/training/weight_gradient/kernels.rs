@@ -1,6 +1,6 @@
 //! The functions of each instruction set, and what an ill-fitting call is told.
 
-use super::tiles::{Bundle, Tile};
+use super::tiles::{Rect, Tile};
 use crate::{Isa, KernelError};
 
 use crate::training::{ConvGeometry, Lanes};
@@ -12,8 +12,8 @@ pub(super) struct Kernels {
     pub tile: (usize, usize),
     /// The same where a group has no more input channels than these.
     pub few_channels: (usize, usize),
-    pub add_tile: unsafe fn(&Tile),
-    pub add_bundle: unsafe fn(&Bundle<'_>),
+    pub add_tile: unsafe fn(&Tile, &[Rect], *const f32, *const f32, *mut f32),
+    pub add_bundle: unsafe fn(&Rect, *const f32, *const f32, &[usize], &[isize], *mut f32),
     pub add_lanes: unsafe fn(*const f32, usize, *mut f32),
 }
 

@@ -1,6 +1,6 @@
 //! NEON (aarch64): 24 sums, 4 outputs times 6 channels, or 8 times 3.
 
-use super::tiles::{Bundle, Tile, weight_gradient_kernels};
+use super::tiles::{Rect, Tile, weight_gradient_kernels};
 use crate::isa::neon::{LANES, Vector, add, fma, interleave, load, splat, store, store_tail, tail};
 
 weight_gradient_kernels!("neon", halvings [2 1], tiles [

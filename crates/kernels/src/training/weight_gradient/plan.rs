@@ -12,15 +12,14 @@ use crate::training::ConvGeometry;
 const FEWEST: usize = 4;
 /// Output channels whose left-over weights go together.
 const TOGETHER: usize = 8;
-/// Output channels of a task: a quarter of them, but so many at least that the input is not read too often.
-const TASK: usize = 16;
-/// Vectors of sums of a task, beyond what its second-level cache should hold.
-const SUMS: usize = 8192;
+/// Most vectors of sums of a task, unless its fewest outputs have more.
+pub(super) const SUMS: usize = 8192;
 
-/// Weights, and how they are cut into tasks and strips.
+/// Weights, and how they are cut into units and strips.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub tasks: Vec<Task>,
+    /// What a task has one or more of, in order.
+    pub units: Vec<Unit>,
     pub strips: Vec<Strip>,
     pub keys: Vec<Key>,
     /// Whether keys have rows, so that each weight's pixels in a band are one rectangle.
@@ -38,8 +37,8 @@ pub(super) struct Plan {
 }
 
 /// All weights of some output channels.
-#[derive(Debug)]
-pub(super) struct Task {
+#[derive(Clone, Debug)]
+pub(super) struct Unit {
     pub outputs: Range<usize>,
     pub strips: Range<usize>,
     pub weights: Range<usize>,
@@ -50,6 +49,8 @@ pub(super) struct Task {
 pub(super) struct Strip {
     pub key: usize,
     pub shared: bool,
+    /// Its rows of the kernel.
+    pub rows: Range<usize>,
     pub weights: Range<usize>,
 }
 
@@ -63,6 +64,9 @@ pub(super) struct Key {
 impl Strip {
     /// Those of its weights that are in `rows` of the kernel.
     pub fn reaching(&self, kernel_rows: &[usize], rows: &Range<usize>) -> Option<Range<usize>> {
+        if rows.start <= self.rows.start && self.rows.end <= rows.end {
+            return Some(self.weights.clone());
+        }
         let mine = &kernel_rows[self.weights.clone()];
         let (mut start, mut end) = (0, mine.len());
         while start < end && mine[start] < rows.start {
@@ -101,7 +105,7 @@ impl Plan {
     pub fn new(geometry: &ConvGeometry, lanes: usize, keep: &[bool], one_rectangle: bool) -> Self {
         let g = geometry;
         let mut plan = Self {
-            tasks: Vec::new(),
+            units: Vec::new(),
             strips: Vec::new(),
             keys: Vec::new(),
             one_rectangle,
@@ -128,17 +132,13 @@ impl Plan {
                 }
             }
         }
-        let survivors = keep.iter().filter(|keep| **keep).count();
-        let fitting = SUMS * g.out_channels / survivors.max(1);
-        let wanted = g.out_channels.div_ceil(4).max(TASK).min(g.out_channels.div_ceil(2));
-        let outputs = wanted.min(fitting).max(1);
-        for first in (0..g.out_channels).step_by(outputs) {
-            plan.add_task(g, lanes, keep, &key_of, first..(first + outputs).min(g.out_channels));
+        for first in (0..g.out_channels).step_by(TOGETHER) {
+            plan.add_unit(g, lanes, keep, &key_of, first..(first + TOGETHER).min(g.out_channels));
         }
         plan
     }
 
-    fn add_task(
+    fn add_unit(
         &mut self,
         g: &ConvGeometry,
         lanes: usize,
@@ -146,42 +146,39 @@ impl Plan {
         key_of: &[Option<usize>],
         outputs: Range<usize>,
     ) {
+        let taps = key_of.len();
         let (first_strip, first_weight) = (self.strips.len(), self.positions.len());
         let mut left = vec![Vec::new(); self.keys.len()];
         for output in outputs.clone() {
             let mut of_key = vec![Vec::new(); self.keys.len()];
             for index in (0..g.patch()).filter(|index| keep[output * g.patch() + index]) {
-                let (channel, tap) = (index / key_of.len(), index % key_of.len());
+                let (channel, tap) = (index / taps, index % taps);
                 let Some(key) = key_of[tap] else { continue };
                 let channel = output / g.group_out() * g.group_in() + channel;
                 let position = (output * g.patch() + index) as u32;
                 of_key[key].push(Weight { output, channel, tap: [tap / g.kernel[1], tap % g.kernel[1]], position });
             }
             for (key, mut weights) in of_key.into_iter().enumerate() {
-                if weights.len() < FEWEST {
-                    left[key].append(&mut weights);
-                } else {
-                    self.add_strips(g, lanes, key, SHARED, weights);
+                let rest = weights.len() % SHARED;
+                if rest < FEWEST {
+                    left[key].extend(weights.drain(weights.len() - rest..));
                 }
-            }
-            if (output + 1 - outputs.start).is_multiple_of(TOGETHER) || output + 1 == outputs.end {
-                for (key, weights) in left.iter_mut().enumerate() {
-                    self.add_strips(g, lanes, key, APART, std::mem::take(weights));
-                }
+                self.add_strips(g, lanes, key, SHARED, weights);
             }
         }
+        for (key, weights) in left.into_iter().enumerate() {
+            self.add_strips(g, lanes, key, APART, weights);
+        }
         let (strips, weights) = (first_strip..self.strips.len(), first_weight..self.positions.len());
-        self.tasks.push(Task { outputs, strips, weights });
+        self.units.push(Unit { outputs, strips, weights });
     }
 
-    /// Adds strips of about equal length, `most` weights at most.
+    /// Adds strips of `most` weights, and one of those that are left.
     fn add_strips(&mut self, g: &ConvGeometry, lanes: usize, key: usize, most: usize, mut weights: Vec<Weight>) {
         if !self.one_rectangle {
             weights.sort_by_key(|weight| weight.tap[0]);
         }
-        let (len, count) = (weights.len(), weights.len().div_ceil(most));
-        for strip in 0..count {
-            let mine = &weights[strip * len / count..(strip + 1) * len / count];
+        for mine in weights.chunks(most) {
             let first = self.positions.len();
             for weight in mine {
                 let offset = |axis: usize| (weight.tap[axis] * g.dilation[axis]) as isize - g.pads[axis] as isize;
@@ -192,7 +189,9 @@ impl Plan {
                 self.positions.push(weight.position);
             }
             let shared = mine.iter().all(|weight| weight.output == mine[0].output);
-            self.strips.push(Strip { key, shared, weights: first..self.positions.len() });
+            let all = |row: fn(usize, usize) -> usize| mine.iter().map(|weight| weight.tap[0]).reduce(row);
+            let rows = all(usize::min).zip(all(usize::max)).map_or(0..0, |(first, last)| first..last + 1);
+            self.strips.push(Strip { key, shared, rows, weights: first..self.positions.len() });
         }
     }
 }

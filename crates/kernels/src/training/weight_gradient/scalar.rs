@@ -1,6 +1,6 @@
 //! Portable: 4 sums of 8 lanes.
 
-use super::tiles::{Bundle, Tile, weight_gradient_kernels};
+use super::tiles::{Rect, Tile, weight_gradient_kernels};
 use crate::isa::scalar::{LANES, Vector, add, fma, interleave, load, splat, store, store_tail, tail};
 
 weight_gradient_kernels!(, halvings [4 2 1], tiles [

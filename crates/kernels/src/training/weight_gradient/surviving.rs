@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::bands::{Band, Bands, common};
 use super::dense::steps;
-use super::kernels::{checked, kernels_of};
-use super::plan::{Key, Plan, Strip};
+use super::kernels::{Kernels, checked, kernels_of};
+use super::plan::{Key, Plan, SUMS, Strip, Unit};
 use super::scratch::Pool;
-use super::tiles::Bundle;
+use super::tiles::{Rect, Steps};
 use crate::gemv::Lines;
 use crate::team::Team;
 use crate::training::{ConvGeometry, Lanes, Output, tasks};
@@ -17,6 +17,8 @@ use crate::{Isa, KernelError};
 const SECOND_LEVEL: usize = 768 << 10;
 /// Bytes of one output channel's gradient in a band: what of the first-level cache is for it.
 const FIRST_LEVEL: usize = 16 << 10;
+/// Weights per input channel from which a thread has two tasks. Each of them reads all of the input.
+const BUSY: usize = 32;
 /// Pixels of a map below which a band has several blocks, so that a weight's tap has to fit in all of them.
 const SMALL: usize = 48;
 
@@ -45,8 +47,7 @@ struct Scratch {
 /// Output pixels of a band, and rows of the kernel that reach them.
 #[derive(Clone, Debug)]
 struct Region {
-    rows: Range<usize>,
-    cols: Range<usize>,
+    rect: Rect,
     kernel_rows: Range<usize>,
 }
 
@@ -68,9 +69,10 @@ impl SurvivingWeightGradient {
         let pixels = if several_blocks { pixels } else { pixels.min(geometry.out_plane()) };
         let bands = Bands::new(&geometry, lanes, pixels);
         let plan = Plan::new(&geometry, lanes.lanes, keep, several_blocks);
-        let largest = plan.tasks.iter().map(|task| task.weights.len()).max().unwrap_or(0);
+        let unit = plan.units.iter().map(|unit| unit.weights.len()).max().unwrap_or(0);
+        let largest = unit.max(SUMS).min(plan.positions.len());
         let keys = plan.keys.len();
-        let scratch = Pool::new(plan.tasks.len(), || Scratch {
+        let scratch = Pool::new(plan.units.len(), || Scratch {
             sums: Lines::zeros(largest * lanes.lanes),
             regions: Vec::with_capacity(keys * (2 * geometry.kernel[0] + 1)),
             of_key: Vec::with_capacity(keys),
@@ -89,20 +91,51 @@ impl SurvivingWeightGradient {
         assert_eq!(gy.len(), self.lanes.len(g.out_channels * g.out_plane()), "length of the output's gradient");
         assert_eq!(gw.len(), g.weights(), "length of the weights' gradient");
         let gw = Output::new(gw);
-        tasks(team, self.plan.tasks.len(), |task| self.run_task(task, x, gy, gw));
+        let cuts = self.cuts(team.threads());
+        tasks(team, cuts, |task| {
+            let units = self.cut(cuts, task)..self.cut(cuts, task + 1);
+            // units of many weights each are a task of their own
+            let mut first = units.start;
+            while first < units.end {
+                let weights = |end: usize| self.plan.units[end - 1].weights.end - self.plan.units[first].weights.start;
+                let end = (first + 2..=units.end).take_while(|end| weights(*end) <= SUMS).last().unwrap_or(first + 1);
+                self.run_units(&self.plan.units[first..end], x, gy, gw);
+                first = end;
+            }
+        });
     }
 
-    fn run_task(&self, task: usize, x: &[f32], gy: &[f32], gw: Output<'_>) {
-        let task = &self.plan.tasks[task];
+    /// Number of tasks for so many threads.
+    fn cuts(&self, threads: usize) -> usize {
+        let all = self.plan.positions.len();
+        let fitting = all.div_ceil(SUMS).max(1);
+        let wanted =
+            if threads == 1 || all / self.geometry.in_channels < BUSY * threads { threads } else { 2 * threads };
+        fitting.next_multiple_of(wanted).min(self.plan.units.len())
+    }
+
+    /// The first unit of task `index` of `count`, so that all have about as many weights.
+    fn cut(&self, count: usize, index: usize) -> usize {
+        if index == count {
+            return self.plan.units.len();
+        }
+        let before = self.plan.positions.len() * index / count;
+        self.plan.units.partition_point(|unit| (unit.weights.start + unit.weights.end) / 2 < before)
+    }
+
+    fn run_units(&self, units: &[Unit], x: &[f32], gy: &[f32], gw: Output<'_>) {
+        let (Some(Unit { outputs, strips, weights }), Some(last)) = (units.first(), units.last()) else { return };
+        let (outputs, strips) = (outputs.start..last.outputs.end, strips.start..last.strips.end);
+        let weights = weights.start..last.weights.end;
         let patch = self.geometry.patch();
-        let first = task.outputs.start * patch;
+        let first = outputs.start * patch;
         // SAFETY: no other task has these outputs.
-        let gw = unsafe { gw.part(first, task.outputs.len() * patch) };
+        let gw = unsafe { gw.part(first, outputs.len() * patch) };
         gw.fill(0.0);
-        let lanes = self.lanes.lanes;
+        let (kernels, lanes) = (kernels_of(self.isa), self.lanes.lanes);
         let mut scratch = self.scratch.take();
         let Scratch { sums, regions, of_key } = &mut *scratch;
-        let sums = &mut sums.as_mut_slice()[..task.weights.len() * lanes];
+        let sums = &mut sums.as_mut_slice()[..weights.len() * lanes];
         let bands = self.bands.count();
         // With one band of whole maps each weight's pixels are one rectangle, at which its sums start.
         let fresh = bands == 1 && self.plan.one_rectangle;
@@ -111,91 +144,71 @@ impl SurvivingWeightGradient {
         }
         for index in 0..bands {
             let band = self.bands.get(index);
-            self.reach(&band, regions, of_key);
-            for strip in &self.plan.strips[task.strips.clone()] {
+            self.reach(&band, fresh, regions, of_key);
+            for strip in &self.plan.strips[strips.clone()] {
+                let sums = &mut sums[(strip.weights.start - weights.start) * lanes..][..strip.weights.len() * lanes];
                 for region in &regions[of_key[strip.key].clone()] {
-                    self.add(
-                        strip,
-                        region,
-                        &band,
-                        x,
-                        gy,
-                        &mut sums[(strip.weights.start - task.weights.start) * lanes..],
-                        fresh,
-                    );
+                    self.add(&kernels, strip, region, x, gy, sums);
                 }
             }
         }
-        let add_lanes = kernels_of(self.isa).add_lanes;
         let mut totals = [0.0; 16];
-        for (positions, sums) in self.plan.positions[task.weights.clone()].chunks(lanes).zip(sums.chunks(lanes * lanes))
-        {
+        for (positions, sums) in self.plan.positions[weights].chunks(lanes).zip(sums.chunks(lanes * lanes)) {
             // SAFETY: the processor was asserted in `run`; there is a vector of sums per weight, and no vector has more lanes
             // than there are totals.
-            unsafe { add_lanes(sums.as_ptr(), positions.len(), totals.as_mut_ptr()) };
-            for (position, total) in positions.iter().zip(totals) {
-                gw[*position as usize - first] = total;
+            unsafe { (kernels.add_lanes)(sums.as_ptr(), positions.len(), totals.as_mut_ptr()) };
+            for (position, total) in positions.iter().zip(&totals) {
+                gw[*position as usize - first] = *total;
             }
         }
     }
 
     /// Finds what every key reaches of a band.
-    fn reach(&self, band: &Band, regions: &mut Vec<Region>, of_key: &mut Vec<Range<usize>>) {
+    fn reach(&self, band: &Band, fresh: bool, regions: &mut Vec<Region>, of_key: &mut Vec<Range<usize>>) {
         regions.clear();
         of_key.clear();
         for Key { rows, cols } in &self.plan.keys {
             let first = regions.len();
             let cols = common(cols, &band.cols);
+            let mut reached = |rows: &Range<usize>, kernel_rows: &Range<usize>| {
+                let rows = common(rows, &band.rows);
+                if !rows.is_empty() && !cols.is_empty() {
+                    let rect = self.rect(band, &rows, &cols, fresh);
+                    regions.push(Region { rect, kernel_rows: kernel_rows.clone() });
+                }
+            };
             match rows {
-                _ if cols.is_empty() => {}
-                Some(rows) => {
-                    let (rows, kernel_rows) = (common(rows, &band.rows), 0..self.geometry.kernel[0]);
-                    if !rows.is_empty() {
-                        regions.push(Region { rows, cols, kernel_rows });
-                    }
-                }
-                None => {
-                    for (rows, kernel_rows) in &self.plan.row_parts {
-                        let rows = common(rows, &band.rows);
-                        if !rows.is_empty() {
-                            regions.push(Region { rows, cols: cols.clone(), kernel_rows: kernel_rows.clone() });
-                        }
-                    }
-                }
+                Some(rows) => reached(rows, &(0..self.geometry.kernel[0])),
+                None => self.plan.row_parts.iter().for_each(|(rows, kernel_rows)| reached(rows, kernel_rows)),
             }
             of_key.push(first..regions.len());
         }
     }
 
+    /// Output pixels of a band's blocks, and the input pixels that a tap without an offset would multiply them with.
+    fn rect(&self, band: &Band, rows: &Range<usize>, cols: &Range<usize>, fresh: bool) -> Rect {
+        let (gy_steps, x_steps) = steps(&self.geometry, self.lanes.lanes);
+        let first = |steps: Steps| band.block * steps.block + rows.start * steps.row + cols.start * steps.pixel;
+        let (gy, x) = (first(gy_steps), first(x_steps));
+        let (blocks, rows, cols) = (band.blocks, rows.len(), cols.len());
+        Rect { blocks, rows, cols, gy_steps, x_steps, gy, x, sums: 0, fresh }.simplified()
+    }
+
     /// Adds a region to the sums of those weights of a strip that reach it.
-    #[allow(clippy::too_many_arguments, reason = "one strip of one region of one task")]
-    fn add(&self, strip: &Strip, region: &Region, band: &Band, x: &[f32], gy: &[f32], sums: &mut [f32], fresh: bool) {
-        let (g, plan, lanes) = (&self.geometry, &self.plan, self.lanes.lanes);
+    fn add(&self, kernels: &Kernels, strip: &Strip, region: &Region, x: &[f32], gy: &[f32], sums: &mut [f32]) {
+        let (plan, lanes) = (&self.plan, self.lanes.lanes);
         let Some(weights) = strip.reaching(&plan.kernel_rows, &region.kernel_rows) else { return };
-        let sums = &mut sums[(weights.start - strip.weights.start) * lanes..][..weights.len() * lanes];
-        let (gy_steps, x_steps) = steps(g, lanes);
-        let (row, col) = (region.rows.start, region.cols.start);
-        let gy_first = band.block * gy_steps.block + row * gy_steps.row + col * lanes;
-        let x_first = band.block * x_steps.block + row * x_steps.row + col * g.stride[1] * lanes;
-        let bundle = Bundle {
-            gy: gy.as_ptr().wrapping_add(gy_first),
-            x: x.as_ptr().wrapping_add(x_first),
-            gy_at: &plan.gy_at[weights.clone()],
-            x_at: &plan.x_at[weights],
-            shared: strip.shared,
-            gy_steps,
-            x_steps,
-            x_pixel: g.stride[1] * lanes,
-            blocks: band.blocks,
-            rows: region.rows.len(),
-            cols: region.cols.len(),
-            sums: sums.as_mut_ptr(),
-            fresh,
-        };
+        let first = weights.start - strip.weights.start;
+        let sums = &mut sums[first * lanes..(first + weights.len()) * lanes];
+        let gy_at =
+            if strip.shared { &plan.gy_at[weights.start..=weights.start] } else { &plan.gy_at[weights.clone()] };
+        let gy_at = if weights.len() == 1 { &gy_at[..1] } else { gy_at };
         // SAFETY: the processor was asserted in `run`, as were the lengths of `x` and `gy`. Blocks of the band and channels of the
         // plan exist; the region has only outputs that the taps of its kernel rows and of its key's columns reach, so the
         // pixels they read exist as well. There is a vector of sums per weight.
-        unsafe { (kernels_of(self.isa).add_bundle)(&bundle) };
+        unsafe {
+            (kernels.add_bundle)(&region.rect, gy.as_ptr(), x.as_ptr(), gy_at, &plan.x_at[weights], sums.as_mut_ptr());
+        };
     }
 }
 
