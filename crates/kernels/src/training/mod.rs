@@ -9,6 +9,7 @@
 //! then column of the kernel; a weight gradient adds vectors by block of images, row, column, then its lanes
 //! by halves. A weight that is zero adds nothing that is not zero, so leaving it out gives the same bits.
 
+mod depthwise;
 mod geometry;
 mod gradient;
 mod lanes;
@@ -16,11 +17,13 @@ mod layout;
 mod norm;
 mod planes;
 mod pointwise;
+mod pool;
 mod simd;
 mod tasks;
 #[cfg(test)]
 mod testing;
 
+pub use depthwise::Depthwise;
 pub use geometry::ConvGeometry;
 pub use gradient::Gradient;
 pub use lanes::Lanes;
@@ -31,4 +34,5 @@ pub use pointwise::{
     Curve, Piecewise, activate, activate_backward, add, add_assign, add_backward, bias_gradient, curve, curve_backward,
     scale_channels, scale_channels_backward,
 };
+pub use pool::{PoolGeometry, average_pool, average_pool_backward, max_pool, max_pool_backward};
 pub(crate) use tasks::{Output, tasks};
