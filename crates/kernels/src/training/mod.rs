@@ -11,6 +11,7 @@
 
 mod buffer;
 mod dense;
+mod depthwise;
 mod geometry;
 mod gradient;
 mod lanes;
@@ -18,6 +19,7 @@ mod layout;
 mod norm;
 mod planes;
 mod pointwise;
+mod pool;
 mod simd;
 mod sparse;
 mod tasks;
@@ -27,6 +29,7 @@ mod testing;
 
 pub use buffer::Buffer;
 pub use dense::DenseConv;
+pub use depthwise::Depthwise;
 pub use geometry::ConvGeometry;
 pub use gradient::Gradient;
 pub use lanes::Lanes;
@@ -38,5 +41,6 @@ pub use pointwise::{
     scale_channels, scale_channels_backward,
 };
 pub use sparse::SparseConv;
+pub use pool::{PoolGeometry, average_pool, average_pool_backward, max_pool, max_pool_backward};
 pub(crate) use tasks::{Output, tasks};
 pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};
