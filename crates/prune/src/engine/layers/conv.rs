@@ -63,20 +63,6 @@ impl Conv {
     }
 }
 
-/// The layer of a convolution.
-///
-/// # Errors
-/// As [`Conv::new`].
-pub(super) fn layer(
-    kernels: (Isa, Lanes),
-    geometry: ConvGeometry,
-    name: &str,
-    weight: Trained,
-    bias: Option<Trained>,
-) -> Result<Box<dyn Layer>> {
-    Ok(Box::new(Conv::new(kernels, geometry, name, weight, bias)?))
-}
-
 /// Calls `work` with the numbers of `tensor`.
 pub(super) fn with<T>(tensor: &Tensor, work: impl FnOnce(&[f32]) -> T) -> Result<T> {
     let (storage, layout) = tensor.storage_and_layout();

@@ -2,8 +2,10 @@
 
 mod choice;
 mod conv;
+mod depthwise;
 mod norm;
 mod pointwise;
+mod pool;
 mod same;
 
 use std::collections::HashMap;
@@ -12,7 +14,7 @@ use candle_core::{Result, Var, bail};
 use sentei_graph::ops::Conv as ConvOp;
 use sentei_graph::{Op, ValueId};
 use sentei_kernels::Isa;
-use sentei_kernels::training::{ConvGeometry, Curve, Gradient, Lanes, Piecewise, Planes};
+use sentei_kernels::training::{ConvGeometry, Curve, Gradient, Lanes, Piecewise, Planes, PoolGeometry};
 
 use super::bridge::Bridge;
 use super::layer::{Layer, Target, Trained};
@@ -37,13 +39,16 @@ pub(super) fn layer(net: &Net, part: &Part, shapes: &Shapes, (isa, lanes): (Isa,
         (Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_), ..) if maps == 1 => Box::new(same::Same),
         (Op::Conv(conv), Some(_), Some(_)) if maps == 1 && alone && is_parameter(net, inputs[1]) => {
             let geometry = geometry(conv, net, planned, shapes);
-            let bias = inputs.get(2).map(|_| parameter(2)).transpose()?;
-            conv::layer((isa, lanes), geometry, net.graph().name(inputs[1]), parameter(1)?, bias)?
+            let (weight, bias) = (parameter(1)?, inputs.get(2).map(|_| parameter(2)).transpose()?);
+            match geometry.is_depthwise() {
+                true => Box::new(depthwise::Depthwise::new(isa, geometry, weight, bias)?),
+                false => Box::new(conv::Conv::new((isa, lanes), geometry, net.graph().name(inputs[1]), weight, bias)?),
+            }
         }
         (Op::Gemm(_), Some(x), Some(y)) if maps == 1 && alone && x.pixels == 1 && is_parameter(net, inputs[1]) => {
             let bias = inputs.get(2).map(|_| parameter(2)).transpose()?;
             let geometry = fully_connected(x.channels, y.channels);
-            conv::layer((isa, lanes), geometry, net.graph().name(inputs[1]), parameter(1)?, bias)?
+            Box::new(conv::Conv::new((isa, lanes), geometry, net.graph().name(inputs[1]), parameter(1)?, bias)?)
         }
         (Op::BatchNorm(op), Some(planes), _) if activation.is_some() || part.activation.is_none() => {
             let running = [3, 4].map(|index| net.buffer(net.graph().name(inputs[index])).cloned());
@@ -62,6 +67,20 @@ pub(super) fn layer(net: &Net, part: &Part, shapes: &Shapes, (isa, lanes): (Isa,
             let factors = factors(shapes, inputs).unwrap_or_default();
             let Some(planes) = planes(inputs[1 - factors]) else { bail!("a factor without a map") };
             Box::new(pointwise::Factors { planes, factors, spare: Vec::new() })
+        }
+        (Op::MaxPool(op), Some(x), Some(_)) if shapes[&inputs[0]].len() == 4 => {
+            let sizes = window(shapes, inputs[0], part.output);
+            let geometry = pool::geometry(x.channels, sizes, op.kernel, op.stride, op.pads);
+            Box::new(pool::Pool { geometry, kind: pool::Kind::Max })
+        }
+        (Op::AveragePool(op), Some(x), Some(_)) if shapes[&inputs[0]].len() == 4 => {
+            let sizes = window(shapes, inputs[0], part.output);
+            let geometry = pool::geometry(x.channels, sizes, op.kernel, op.stride, op.pads);
+            Box::new(pool::Pool { geometry, kind: pool::Kind::Average { count_padding: op.count_include_pad } })
+        }
+        (Op::GlobalAveragePool(_), Some(x), _) => {
+            let geometry = PoolGeometry::global(x.channels, [x.pixels, 1]);
+            Box::new(pool::Pool { geometry, kind: pool::Kind::Average { count_padding: false } })
         }
         (op, ..) if maps == 1 && curve(op).is_some() => Box::new(pointwise::Curved(curve(op).unwrap_or(Curve::Silu))),
         (op, ..) if maps == 1 && bent(op).is_some() => Box::new(pointwise::Bent(bent(op).unwrap_or_default())),
