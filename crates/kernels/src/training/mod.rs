@@ -20,6 +20,7 @@ mod norm;
 mod planes;
 mod pointwise;
 mod pool;
+mod resample;
 mod simd;
 mod sparse;
 mod tasks;
@@ -40,7 +41,8 @@ pub use pointwise::{
     Curve, Piecewise, activate, activate_backward, add, add_assign, add_backward, bias_gradient, curve, curve_backward,
     scale_channels, scale_channels_backward,
 };
-pub use sparse::SparseConv;
 pub use pool::{PoolGeometry, average_pool, average_pool_backward, max_pool, max_pool_backward};
+pub use resample::Resample;
+pub use sparse::SparseConv;
 pub(crate) use tasks::{Output, tasks};
 pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};

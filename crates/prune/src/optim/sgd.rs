@@ -20,15 +20,13 @@ impl Sgd {
         let parts = weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).zip(velocity.par_chunks_mut(CHUNK));
         match keep {
             None => parts.for_each(|((w, g), v)| {
-                for i in 0..w.len() {
-                    (w[i], v[i]) = self.element(w[i], g[i], v[i]);
-                }
+                w.iter_mut().zip(g).zip(v).for_each(|((w, g), v)| (*w, *v) = self.element(*w, *g, *v));
             }),
             Some(keep) => parts.zip(keep.par_chunks(CHUNK)).for_each(|(((w, g), v), keep)| {
-                for i in 0..w.len() {
-                    let moved = self.element(w[i], g[i], v[i]);
-                    (w[i], v[i]) = if keep[i] { moved } else { (0.0, 0.0) };
-                }
+                w.iter_mut().zip(g).zip(v).zip(keep).for_each(|(((w, g), v), keep)| {
+                    let moved = self.element(*w, *g, *v);
+                    (*w, *v) = if *keep { moved } else { (0.0, 0.0) };
+                });
             }),
         }
     }

@@ -6,6 +6,7 @@ mod depthwise;
 mod norm;
 mod pointwise;
 mod pool;
+mod resample;
 mod same;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use sentei_kernels::Isa;
 use sentei_kernels::training::{ConvGeometry, Curve, Gradient, Lanes, Piecewise, Planes, PoolGeometry};
 
 use super::bridge::Bridge;
+use resample::Resample;
 use super::layer::{Layer, Target, Trained};
 use super::plan::Part;
 use crate::lower;
@@ -34,6 +36,7 @@ pub(super) fn layer(net: &Net, part: &Part, shapes: &Shapes, (isa, lanes): (Isa,
     let maps = inputs.iter().filter(|value| shapes.contains_key(value)).count();
     let parameter = |index: usize| trained(net, inputs[index]);
     let activation = part.activation.and_then(piecewise);
+    let cut = || Resample::of(&planned.node.op, &shapes[&inputs[0]], &shapes[&part.output]);
     let alone = part.activation.is_none() && !part.residual;
     Ok(match (&planned.node.op, planes(inputs[0]), planes(part.output)) {
         (Op::Flatten(_) | Op::Reshape(_) | Op::Identity(_), ..) if maps == 1 => Box::new(same::Same),
@@ -81,6 +84,9 @@ pub(super) fn layer(net: &Net, part: &Part, shapes: &Shapes, (isa, lanes): (Isa,
         (Op::GlobalAveragePool(_), Some(x), _) => {
             let geometry = PoolGeometry::global(x.channels, [x.pixels, 1]);
             Box::new(pool::Pool { geometry, kind: pool::Kind::Average { count_padding: false } })
+        }
+        (Op::Slice(_) | Op::Pad(_), Some(_), _) if cut().is_some() => {
+            Box::new(cut().ok_or_else(|| candle_core::Error::Msg("a cut-out of other axes".into()))?)
         }
         (op, ..) if maps == 1 && curve(op).is_some() => Box::new(pointwise::Curved(curve(op).unwrap_or(Curve::Silu))),
         (op, ..) if maps == 1 && bent(op).is_some() => Box::new(pointwise::Bent(bent(op).unwrap_or_default())),
