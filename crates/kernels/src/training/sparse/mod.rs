@@ -28,9 +28,9 @@ mod tests;
 use super::{ConvGeometry, Lanes};
 use crate::team::Team;
 use crate::{Isa, KernelError};
-use lists::Pool;
+use lists::{Changes, Pool};
 use plan::{Direction, Plan, Start};
-use tiles::{Entry, Pass};
+use tiles::Pass;
 
 /// The functions of one instruction set.
 #[derive(Clone, Copy, Debug)]
@@ -40,11 +40,13 @@ struct Kernels {
     widths: &'static [usize],
     /// Sound to call when the CPU has the instructions, for tiles as `Pass` describes.
     pass: unsafe fn(usize, usize, &Pass<'_>),
+    /// Sound to call when the CPU has the instructions, as `lists::keep` describes.
+    keep: unsafe fn(&Changes, &[u32], &[f32], *mut u32, *mut f32) -> usize,
 }
 
 macro_rules! kernels {
     ($module:ident) => {
-        Kernels { lanes: crate::isa::$module::LANES, widths: $module::WIDTHS, pass: $module::pass }
+        Kernels { lanes: crate::isa::$module::LANES, widths: $module::WIDTHS, pass: $module::pass, keep: $module::keep }
     };
 }
 
@@ -73,7 +75,7 @@ pub struct SparseConv {
     forward: Plan,
     input_gradient: Plan,
     /// One per survivor; what the latest call read.
-    entries: Vec<Entry>,
+    values: Vec<f32>,
     pool: Pool,
 }
 
@@ -109,13 +111,13 @@ impl SparseConv {
         let (forward, input_gradient) = (plan(Direction::Forward)?, plan(Direction::InputGradient)?);
         let (a, b) = (forward.most(), input_gradient.most());
         let pool = Pool::new((a.0.max(b.0), a.1.max(b.1)));
-        let entries = vec![Entry::default(); kept.len()];
-        Ok(Self { geometry, blocks: lanes.blocks(), kernels, forward, input_gradient, entries, pool })
+        let values = vec![0.0; kept.len()];
+        Ok(Self { geometry, blocks: lanes.blocks(), kernels, forward, input_gradient, values, pool })
     }
 
     /// Weights that survive.
     pub fn survivors(&self) -> usize {
-        self.entries.len()
+        self.values.len()
     }
 
     /// `y = conv(x, w) + bias`, overwriting `y`.
@@ -144,7 +146,7 @@ impl SparseConv {
         assert_eq!([from.len(), to.len()], plan.lens(self.blocks), "numbers that a sparse layer reads and writes");
         assert_eq!(w.len(), self.geometry.weights(), "weights of a sparse layer");
         // SAFETY: `new` has checked that the CPU has the instructions, `forward` the bias; the lengths were checked above.
-        unsafe { plan.run(team, &self.kernels, w, &mut self.entries, &self.pool, from, to, start) }
+        unsafe { plan.run(team, &self.kernels, w, &mut self.values, &self.pool, from, to, start) }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::Kernels;
-use super::lists::{Change, Lists, Pool};
+use super::lists::{Changes, Lists, Pool};
 use super::rects::Rect;
 use super::survivors::{Positions, Survivors, Weight};
-use super::tiles::{Entry, Pass};
+use super::tiles::Pass;
 use super::tiling::{Maps, Shape, Shapes, Tile};
 use crate::KernelError;
 use crate::team::Team;
@@ -46,7 +46,7 @@ struct Task {
 #[derive(Debug)]
 struct Area {
     /// For every tap; nothing if the codes are right as they are.
-    changes: Option<Vec<Change>>,
+    changes: Option<Changes>,
     /// Elements of the result from one vector of a piece to the next.
     to_step: usize,
 }
@@ -55,14 +55,10 @@ struct Area {
 pub(super) struct Plan {
     direction: Direction,
     geometry: ConvGeometry,
-    at: Positions,
     survivors: Survivors,
     /// Of a code that are the tap.
     bits: u32,
-    /// For every tap, its part of a code.
-    taps: Vec<u32>,
-    /// Pixels of a source channel, elements of one, and elements of an output channel.
-    from_pixels: usize,
+    /// Elements of a source channel and of an output channel.
     from_channel: usize,
     to_channel: usize,
     areas: Vec<Area>,
@@ -116,11 +112,10 @@ impl Plan {
         let (mut areas, mut tiles, mut shapes, mut ranges) = (Vec::new(), Vec::new(), Shapes::default(), Vec::new());
         for rect in &rects {
             let own = rect.taps(from[1]);
-            let change = |(own, main): (&Option<usize>, &Option<usize>)| {
-                let moved = own.unwrap_or(0).wrapping_sub(main.unwrap_or(0)) as u32;
-                Change { add: moved << bits, keep: u32::from(own.is_some()) }
+            let moved = |(own, main): (&Option<usize>, &Option<usize>)| {
+                own.map(|own| (own.wrapping_sub(main.unwrap_or(0)) as u32) << bits)
             };
-            let changes = (own != main).then(|| own.iter().zip(&main).map(change).collect());
+            let changes = (own != main).then(|| Changes::new(bits, own.iter().zip(&main).map(moved)));
             areas.push(Area { changes, to_step: rect.right.to_step * lanes });
             let (form, cycles) = maps.form(rect, kernels.widths, chunk);
             let first = tiles.len();
@@ -128,15 +123,24 @@ impl Plan {
             ranges.push((first..tiles.len(), form, cycles));
         }
         let segments = TASKS.div_ceil(tiles.len()).clamp(1, SEGMENTS).min(channels[1]);
-        let at = Positions::new(geometry);
-        let survivors = Survivors::new(kept, at, channels[1], [depth, chunk, segments], |weight| {
+        let ends = |weight: Weight| {
             let Weight { output, input, .. } = weight;
             let group = output / group_out;
             match direction {
                 Direction::Forward => (output, input),
                 Direction::InputGradient => (group * group_in + input, output - group * group_out),
             }
-        });
+        };
+        let code = |number: usize, weight: Weight| {
+            let channel = match direction {
+                Direction::Forward => weight.output / group_out * group_in + weight.input,
+                Direction::InputGradient => weight.output,
+            };
+            let pixel = (channel - number * chunk) * maps.from[1] + main[weight.tap].unwrap_or(0);
+            ((pixel as u32) << bits) | weight.tap as u32
+        };
+        let at = Positions::new(geometry);
+        let survivors = Survivors::new(kept, at, channels[1], [depth, chunk, segments], ends, code);
 
         // long tasks first, so that the short ones even out who is done when
         let total: f64 = ranges.iter().map(|(_, _, cycles)| cycles).sum();
@@ -155,15 +159,11 @@ impl Plan {
         }
         tasks.sort_by(|a, b| b.0.total_cmp(&a.0));
         let tasks = tasks.into_iter().map(|(_, task)| task).collect();
-        let code = |(pixel, tap): (&Option<usize>, u32)| ((pixel.unwrap_or(0) as u32) << bits) | tap;
         Ok(Self {
             direction,
             geometry: *geometry,
-            at,
             survivors,
             bits,
-            taps: main.iter().zip(0..).map(code).collect(),
-            from_pixels: maps.from[1],
             from_channel: maps.from[1] * lanes,
             to_channel: maps.to[1] * lanes,
             areas,
@@ -193,22 +193,7 @@ impl Plan {
         }
     }
 
-    fn gather(&self, team: &Team, w: &[f32], entries: &mut [Entry]) {
-        let (group_in, group_out) = (self.geometry.group_in(), self.geometry.group_out());
-        let code = |from: usize, tap: usize| (((from * self.from_pixels) as u32) << self.bits) + self.taps[tap];
-        let (chunk, several) = (self.survivors.chunk, self.geometry.groups > 1);
-        match self.direction {
-            Direction::Forward => self.survivors.gather(team, w, entries, self.at, |number, weight| {
-                let group = if several { weight.output / group_out * group_in } else { 0 };
-                code(group + weight.input - number * chunk, weight.tap)
-            }),
-            Direction::InputGradient => self
-                .survivors
-                .gather(team, w, entries, self.at, |number, weight| code(weight.output - number * chunk, weight.tap)),
-        }
-    }
-
-    /// * `w`: all weights; `entries`: room for one per survivor.
+    /// * `w`: all weights; `values`: room for one per survivor.
     ///
     /// # Safety
     /// The CPU has the instructions of `kernels`; `from` and `to` have the lengths of [`Plan::lens`] for the blocks of the plan, and a bias one number
@@ -219,20 +204,20 @@ impl Plan {
         team: &Team,
         kernels: &Kernels,
         w: &[f32],
-        entries: &mut [Entry],
+        values: &mut [f32],
         pool: &Pool,
         from: &[f32],
         to: &mut [f32],
         start: Start<'_>,
     ) {
-        self.gather(team, w, entries);
-        let (entries, to) = (&*entries, Output::new(to));
+        self.survivors.gather(team, w, values);
+        let (values, to) = (&*values, Output::new(to));
         tasks(team, self.tasks.len(), |number| {
             let task = &self.tasks[number];
             let filtered = self.areas[task.rect].changes.is_some();
             let mut lists = filtered.then(|| pool.take());
             // SAFETY: by this function's contract; no other task has these tiles and output channels.
-            unsafe { self.task(kernels, task, entries, lists.as_mut(), from, to, start) };
+            unsafe { self.task(kernels, task, values, lists.as_mut(), from, to, start) };
             if let Some(lists) = lists {
                 pool.give(lists);
             }
@@ -246,7 +231,7 @@ impl Plan {
         &self,
         kernels: &Kernels,
         task: &Task,
-        entries: &[Entry],
+        values: &[f32],
         mut lists: Option<&mut Lists>,
         from: &[f32],
         to: Output<'_>,
@@ -257,9 +242,11 @@ impl Plan {
         for chunk in 0..survivors.chunks {
             let unit = &survivors.units[chunk * survivors.segments + task.segment];
             let mut turns = &survivors.turns[unit.turns.clone()];
-            let mut entries = &entries[unit.entries.clone()];
+            let mut codes = &survivors.codes[unit.entries.clone()];
+            let mut values = &values[unit.entries.clone()];
             if let (Some(lists), Some(changes)) = (lists.as_deref_mut(), &area.changes) {
-                (turns, entries) = lists.filter(changes, self.bits, turns, entries, chunk == 0);
+                // SAFETY: the CPU has the instructions, by this function's contract.
+                (turns, codes, values) = unsafe { lists.filter(kernels, changes, turns, codes, values, chunk == 0) };
             }
             if turns.is_empty() {
                 continue;
@@ -271,7 +258,8 @@ impl Plan {
                 let shape = &self.shapes[tile.shape as usize];
                 let pass = Pass {
                     turns,
-                    entries: entries.as_ptr(),
+                    codes: codes.as_ptr(),
+                    values: values.as_ptr(),
                     bits: self.bits,
                     x: from.as_ptr().wrapping_add(chunk + tile.from),
                     x_pieces: &shape.from,

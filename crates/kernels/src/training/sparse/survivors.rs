@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::tiles::{Entry, Turn};
+use super::tiles::Turn;
 use crate::team::{Team, balance};
-use crate::training::{ConvGeometry, tasks};
+use crate::training::{ConvGeometry, Output, tasks};
 
 /// The survivors of some output channels within one chunk of source channels.
 #[derive(Clone, Debug)]
@@ -27,6 +27,8 @@ pub(super) struct Survivors {
     pub turns: Vec<Turn>,
     /// Flat position of every entry's weight.
     positions: Vec<u32>,
+    /// Where its tap leads; see [`super::tiles::Pass`].
+    pub codes: Vec<u32>,
 }
 
 /// A flat position taken apart.
@@ -85,20 +87,25 @@ impl Positions {
 impl Survivors {
     /// * `kept`: flat positions, ascending; `outputs`: channels of the result.
     /// * `ends`: of a weight, the channel of the result it adds to, and the source channel within the group that it multiplies.
+    /// * `code`: what leads to the source, given the number of the chunk.
     pub fn new(
         kept: &[u32],
         at: Positions,
         outputs: usize,
         [depth, chunk, segments]: [usize; 3],
         ends: impl Fn(Weight) -> (usize, usize),
+        code: impl Fn(usize, Weight) -> u32,
     ) -> Self {
         let chunks = depth.div_ceil(chunk);
-        let cell = |position: u32| {
-            let (output, channel) = ends(at.of(position));
-            channel / chunk * outputs + output
+        let cell = |weight: Weight| {
+            let (output, channel) = ends(weight);
+            (channel / chunk, output)
         };
         let mut counts = vec![0u32; chunks * outputs];
-        kept.iter().for_each(|position| counts[cell(*position)] += 1);
+        for position in kept {
+            let (chunk, output) = cell(at.of(*position));
+            counts[chunk * outputs + output] += 1;
+        }
         // one more for each: an output without survivors is written as well
         let weight =
             |output: usize| (0..chunks).map(|chunk| u64::from(counts[chunk * outputs + output])).sum::<u64>() + 1;
@@ -119,33 +126,26 @@ impl Survivors {
                 units.push(Unit { turns: first.0..turns.len(), entries: first.1..entries });
             }
         }
-        let mut positions = vec![0; kept.len()];
+        let (mut positions, mut codes) = (vec![0; kept.len()], vec![0; kept.len()]);
         for position in kept {
-            let next = &mut starts[cell(*position)];
-            positions[*next] = *position;
+            let weight = at.of(*position);
+            let (chunk, output) = cell(weight);
+            let next = &mut starts[chunk * outputs + output];
+            (positions[*next], codes[*next]) = (*position, code(chunk, weight));
             *next += 1;
         }
-        Self { chunk, chunks, segments: segments.len(), units, turns, positions }
+        Self { chunk, chunks, segments: segments.len(), units, turns, positions, codes }
     }
 
-    /// Reads the values of all weights into `entries`, with the codes that `code` gives them.
-    pub fn gather(
-        &self,
-        team: &Team,
-        w: &[f32],
-        entries: &mut [Entry],
-        at: Positions,
-        code: impl Fn(usize, Weight) -> u32 + Sync,
-    ) {
-        assert_eq!(entries.len(), self.positions.len(), "one entry for each survivor");
-        let all = Shared(entries.as_mut_ptr());
+    /// Reads the values of all survivors.
+    pub fn gather(&self, team: &Team, w: &[f32], values: &mut [f32]) {
+        let values = Output::new(values);
         tasks(team, self.units.len(), |unit| {
             let range = self.units[unit].entries.clone();
-            let chunk = unit / self.segments;
-            // SAFETY: units cover the entries, whose number was checked above, without overlap, and each is one task.
-            let entries = unsafe { std::slice::from_raw_parts_mut(all.at(range.start), range.len()) };
-            for (entry, position) in entries.iter_mut().zip(&self.positions[range]) {
-                *entry = Entry { code: code(chunk, at.of(*position)), value: w[*position as usize] };
+            // SAFETY: units cover the entries without overlap, and each is one task.
+            let values = unsafe { values.part(range.start, range.len()) };
+            for (value, position) in values.iter_mut().zip(&self.positions[range]) {
+                *value = w[*position as usize];
             }
         });
     }
@@ -156,21 +156,6 @@ impl Survivors {
         (most(|unit| unit.turns.len()), most(|unit| unit.entries.len()))
     }
 }
-
-/// Entries that several tasks write, each its own part of them.
-#[derive(Clone, Copy)]
-struct Shared(*mut Entry);
-
-impl Shared {
-    fn at(self, entry: usize) -> *mut Entry {
-        self.0.wrapping_add(entry)
-    }
-}
-
-// SAFETY: plain data of a `&mut [Entry]`; who uses it promises that parts do not overlap.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
 
 #[cfg(test)]
 mod tests {

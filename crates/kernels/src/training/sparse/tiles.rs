@@ -3,15 +3,6 @@
 /// Pieces of a tile, at most.
 pub(super) const PIECES: usize = 8;
 
-/// A surviving weight, ready to be multiplied.
-#[derive(Clone, Copy, Debug, Default)]
-#[repr(C)]
-pub(super) struct Entry {
-    /// Vectors from the tile's start in the source, shifted up by [`Pass::bits`]; below that the number of the tap.
-    pub code: u32,
-    pub value: f32,
-}
-
 /// The survivors of one output channel within a chunk of source channels.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
@@ -23,9 +14,11 @@ pub(super) struct Turn {
 /// One tile and one chunk: what some output channels add to their sums.
 pub(super) struct Pass<'a> {
     pub turns: &'a [Turn],
-    /// As many as the turns say, one turn after the other.
-    pub entries: *const Entry,
-    /// Of a code that are not an offset.
+    /// As many as the turns say, one turn after the other: vectors from the tile's start in the source, shifted up by `bits`; below
+    /// that the number of the tap.
+    pub codes: *const u32,
+    /// As many weights.
+    pub values: *const f32,
     pub bits: u32,
     /// First vector of the tile at the first channel of the chunk.
     pub x: *const f32,
@@ -56,7 +49,7 @@ macro_rules! sparse_tiles {
         /// Runs `pass` on a tile of `pieces` pieces of `width` vectors.
         ///
         /// # Safety
-        /// The CPU has the features. `entries` are readable as the turns count them. From `x`, every piece and entry leads to `width` vectors that
+        /// The CPU has the features. `codes` and `values` are readable as the turns count them. From `x`, every piece and code leads to `width` vectors that
         /// can be read; from `y`, every output of a turn and piece to as many, `y_step` apart, that nobody else uses. A
         /// bias that is not null has a number for every output of a turn.
         $(#[$features])*
@@ -75,7 +68,8 @@ macro_rules! sparse_tiles {
         #[inline(never)]
         $(#[$features])*
         unsafe fn tile<const A: usize, const B: usize>(pass: &$crate::training::sparse::tiles::Pass<'_>) {
-            let (mut entry, start, y_step, bits) = (pass.entries, pass.x, pass.y_step, pass.bits & 31);
+            let (mut codes, mut values) = (pass.codes, pass.values);
+            let (start, y_step, bits) = (pass.x, pass.y_step, pass.bits & 31);
             let mut pieces = [0; A];
             for a in 0..A {
                 pieces[a] = pass.x_pieces[a];
@@ -95,11 +89,10 @@ macro_rules! sparse_tiles {
                     // SAFETY: one number for every output.
                     sums = [[splat(unsafe { pass.bias.add(turn.output as usize).read() }); B]; A];
                 }
-                for _ in 0..turn.entries {
-                    // SAFETY: entries are readable as the turns count them, and lead to vectors that are.
+                for entry in 0..turn.entries as usize {
+                    // SAFETY: codes and values are readable as the turns count them, and lead to vectors that are.
                     unsafe {
-                        let $crate::training::sparse::tiles::Entry { code, value } = entry.read();
-                        entry = entry.add(1);
+                        let (code, value) = (codes.add(entry).read(), values.add(entry).read());
                         let x = start.wrapping_byte_add((code >> bits) as usize * (LANES * size_of::<f32>()));
                         let weight = splat(value);
                         for a in 0..A {
@@ -110,6 +103,8 @@ macro_rules! sparse_tiles {
                         }
                     }
                 }
+                // SAFETY: the end of what this turn read.
+                (codes, values) = unsafe { (codes.add(turn.entries as usize), values.add(turn.entries as usize)) };
                 for a in 0..A {
                     for b in 0..B {
                         // SAFETY: a vector of an output, by this function's contract.
