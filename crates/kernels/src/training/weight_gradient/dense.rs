@@ -87,7 +87,9 @@ impl WeightGradient {
         let g = &layer.geometry;
         let (outputs, channels) = (g.group_out().div_ceil(cut.outputs), g.group_in().div_ceil(cut.channels));
         let taps = taps_of(g);
-        if taps > 1 {
+        if layer.at_once() {
+            layer.together = bands.count().max(1);
+        } else if taps > 1 {
             // With one tap pixels are used once per tile: there a band stays in the first-level cache from tile to tile.
             let bytes = (outputs * g.out_plane() + channels * g.in_plane()) * lanes.len(1) * size_of::<f32>();
             let of_band = bytes.div_ceil(bands.count().max(1)).max(1);
@@ -123,12 +125,28 @@ impl WeightGradient {
         });
     }
 
+    /// Whether the whole batch of a tile's channels stays in the cache from output to output. Then a task has the channels of one
+    /// tile, whose sums stay in the first-level cache until their lanes are added.
+    fn at_once(&self) -> bool {
+        let g = &self.geometry;
+        let pixels = OUTPUTS.min(g.group_out()) * g.out_plane() + self.tile.1.min(g.group_in()) * g.in_plane();
+        taps_of(g) > 1
+            && self.bands.count() <= BANDS
+            && pixels.saturating_mul(self.lanes.len(1) * size_of::<f32>()) <= SECOND_LEVEL
+    }
+
     /// Tasks whose sums fit the cache, and for several threads enough of them.
     fn cut(&self, threads: usize) -> Cut {
         let g = &self.geometry;
         let (m, k) = self.tile;
         let taps = taps_of(g);
-        let target = CHANNELS[usize::from(taps > 1)];
+        let target = if taps == 1 {
+            CHANNELS[0]
+        } else if self.at_once() {
+            k
+        } else {
+            CHANNELS[1]
+        };
         let channels = g.group_in().div_ceil(k).div_ceil(target.div_ceil(k));
         let vectors = g.group_in().div_ceil(channels) * taps;
         let fitting = SUMS / (vectors * self.lanes.lanes * size_of::<f32>());

@@ -10,11 +10,10 @@ use crate::training::ConvGeometry;
 
 /// Fewest weights of one output channel that are worth a strip of their own: as many sums as hide a multiply-add's latency.
 const FEWEST: usize = 4;
-/// Output channels whose left-over weights go together.
+/// Most output channels whose left-over weights go together.
 const TOGETHER: usize = 8;
-/// Most vectors of sums of a task, unless its fewest outputs have more.
-pub(super) const SUMS: usize = 8192;
-
+/// Weights that they should have: those of some outputs are worked through for a band before the next outputs' turn.
+const UNIT: usize = 1024;
 /// Weights, and how they are cut into units and strips.
 #[derive(Debug)]
 pub(super) struct Plan {
@@ -40,7 +39,8 @@ pub(super) struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub outputs: Range<usize>,
-    pub strips: Range<usize>,
+    /// Per some input channels.
+    pub strips: Vec<Range<usize>>,
     pub weights: Range<usize>,
 }
 
@@ -102,7 +102,8 @@ impl Plan {
     /// Orders the weights that `keep` names.
     ///
     /// * `one_rectangle`: no strip has taps that reach different rows of the output.
-    pub fn new(geometry: &ConvGeometry, lanes: usize, keep: &[bool], one_rectangle: bool) -> Self {
+    /// * `channels`: how many input channels of a group stay in the cache; no strip has weights of more.
+    pub fn new(geometry: &ConvGeometry, lanes: usize, keep: &[bool], one_rectangle: bool, channels: usize) -> Self {
         let g = geometry;
         let mut plan = Self {
             units: Vec::new(),
@@ -132,26 +133,38 @@ impl Plan {
                 }
             }
         }
-        for first in (0..g.out_channels).step_by(TOGETHER) {
-            plan.add_unit(g, lanes, keep, &key_of, first..(first + TOGETHER).min(g.out_channels));
+        let survivors = keep.iter().filter(|keep| **keep).count();
+        let outputs = (UNIT * g.out_channels / survivors.max(1)).clamp(1, TOGETHER);
+        for first in (0..g.out_channels).step_by(outputs) {
+            let outputs = first..(first + outputs).min(g.out_channels);
+            let weight = plan.positions.len();
+            let mut strips = Vec::new();
+            for channel in (0..g.group_in()).step_by(channels) {
+                let channels = channel..(channel + channels).min(g.group_in());
+                let strip = plan.strips.len();
+                plan.add_weights(g, lanes, keep, &key_of, outputs.clone(), channels);
+                strips.push(strip..plan.strips.len());
+            }
+            plan.units.push(Unit { outputs, strips, weights: weight..plan.positions.len() });
         }
         plan
     }
 
-    fn add_unit(
+    /// Adds the weights of some outputs and some input channels of their group.
+    fn add_weights(
         &mut self,
         g: &ConvGeometry,
         lanes: usize,
         keep: &[bool],
         key_of: &[Option<usize>],
         outputs: Range<usize>,
+        channels: Range<usize>,
     ) {
         let taps = key_of.len();
-        let (first_strip, first_weight) = (self.strips.len(), self.positions.len());
         let mut left = vec![Vec::new(); self.keys.len()];
         for output in outputs.clone() {
             let mut of_key = vec![Vec::new(); self.keys.len()];
-            for index in (0..g.patch()).filter(|index| keep[output * g.patch() + index]) {
+            for index in (channels.start * taps..channels.end * taps).filter(|index| keep[output * g.patch() + index]) {
                 let (channel, tap) = (index / taps, index % taps);
                 let Some(key) = key_of[tap] else { continue };
                 let channel = output / g.group_out() * g.group_in() + channel;
@@ -169,8 +182,6 @@ impl Plan {
         for (key, weights) in left.into_iter().enumerate() {
             self.add_strips(g, lanes, key, APART, weights);
         }
-        let (strips, weights) = (first_strip..self.strips.len(), first_weight..self.positions.len());
-        self.units.push(Unit { outputs, strips, weights });
     }
 
     /// Adds strips of `most` weights, and one of those that are left.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::bands::{Band, Bands, common};
 use super::dense::steps;
 use super::kernels::{Kernels, checked, kernels_of};
-use super::plan::{Key, Plan, SUMS, Strip, Unit};
+use super::plan::{Key, Plan, Strip, Unit};
 use super::scratch::Pool;
 use super::tiles::{Rect, Steps};
 use crate::gemv::Lines;
@@ -17,6 +17,10 @@ use crate::{Isa, KernelError};
 const SECOND_LEVEL: usize = 768 << 10;
 /// Bytes of one output channel's gradient in a band: what of the first-level cache is for it.
 const FIRST_LEVEL: usize = 16 << 10;
+/// Most vectors of sums that are kept from band to band, and where all pixels of a weight are added at once.
+const SUMS: [usize; 2] = [8192, 1024];
+/// Fewest input channels worth a turn of their own: so many that an output has some weights at each tap.
+const CHANNELS: usize = 64;
 /// Weights per input channel from which a thread has two tasks. Each of them reads all of the input.
 const BUSY: usize = 32;
 /// Pixels of a map below which a band has several blocks, so that a weight's tap has to fit in all of them.
@@ -30,6 +34,8 @@ pub struct SurvivingWeightGradient {
     lanes: Lanes,
     bands: Bands,
     plan: Plan,
+    /// Most vectors of sums of a task, unless a single unit has more.
+    sums: usize,
     scratch: Pool<Scratch>,
 }
 
@@ -66,18 +72,27 @@ impl SurvivingWeightGradient {
         }
         let several_blocks = geometry.out_plane() < SMALL || Plan::reach_alike(&geometry);
         let pixels = band_pixels(&geometry, lanes.lanes);
-        let pixels = if several_blocks { pixels } else { pixels.min(geometry.out_plane()) };
+        let mut pixels = if several_blocks { pixels } else { pixels.min(geometry.out_plane()) };
+        let mut channels = geometry.group_in();
+        // Rather all pixels of some channels than a few pixels of all, if these are enough channels.
+        let batch = lanes.len(geometry.in_plane()).max(1) * size_of::<f32>();
+        let all = lanes.blocks().max(1) * geometry.out_plane();
+        if several_blocks && SECOND_LEVEL / batch >= CHANNELS && all * lanes.lanes * size_of::<f32>() <= FIRST_LEVEL {
+            channels = channels.div_ceil(channels.div_ceil(SECOND_LEVEL / batch));
+            pixels = all;
+        }
         let bands = Bands::new(&geometry, lanes, pixels);
-        let plan = Plan::new(&geometry, lanes.lanes, keep, several_blocks);
+        let plan = Plan::new(&geometry, lanes.lanes, keep, several_blocks, channels);
         let unit = plan.units.iter().map(|unit| unit.weights.len()).max().unwrap_or(0);
-        let largest = unit.max(SUMS).min(plan.positions.len());
+        let sums = SUMS[usize::from(several_blocks && bands.count() == 1 && channels == geometry.group_in())];
+        let largest = unit.max(sums).min(plan.positions.len());
         let keys = plan.keys.len();
         let scratch = Pool::new(plan.units.len(), || Scratch {
             sums: Lines::zeros(largest * lanes.lanes),
             regions: Vec::with_capacity(keys * (2 * geometry.kernel[0] + 1)),
             of_key: Vec::with_capacity(keys),
         });
-        Ok(Self { isa, geometry, lanes, bands, plan, scratch })
+        Ok(Self { isa, geometry, lanes, bands, plan, sums, scratch })
     }
 
     /// Computes `gw`, whatever was there before; see [`super::WeightGradient::run`], whose bits the kept weights' gradients have.
@@ -98,7 +113,8 @@ impl SurvivingWeightGradient {
             let mut first = units.start;
             while first < units.end {
                 let weights = |end: usize| self.plan.units[end - 1].weights.end - self.plan.units[first].weights.start;
-                let end = (first + 2..=units.end).take_while(|end| weights(*end) <= SUMS).last().unwrap_or(first + 1);
+                let end =
+                    (first + 2..=units.end).take_while(|end| weights(*end) <= self.sums).last().unwrap_or(first + 1);
                 self.run_units(&self.plan.units[first..end], x, gy, gw);
                 first = end;
             }
@@ -108,7 +124,7 @@ impl SurvivingWeightGradient {
     /// Number of tasks for so many threads.
     fn cuts(&self, threads: usize) -> usize {
         let all = self.plan.positions.len();
-        let fitting = all.div_ceil(SUMS).max(1);
+        let fitting = all.div_ceil(SUMS[0]).max(1);
         let wanted =
             if threads == 1 || all / self.geometry.in_channels < BUSY * threads { threads } else { 2 * threads };
         fitting.next_multiple_of(wanted).min(self.plan.units.len())
@@ -124,9 +140,9 @@ impl SurvivingWeightGradient {
     }
 
     fn run_units(&self, units: &[Unit], x: &[f32], gy: &[f32], gw: Output<'_>) {
-        let (Some(Unit { outputs, strips, weights }), Some(last)) = (units.first(), units.last()) else { return };
-        let (outputs, strips) = (outputs.start..last.outputs.end, strips.start..last.strips.end);
-        let weights = weights.start..last.weights.end;
+        let (Some(one), Some(last)) = (units.first(), units.last()) else { return };
+        let outputs = one.outputs.start..last.outputs.end;
+        let weights = one.weights.start..last.weights.end;
         let patch = self.geometry.patch();
         let first = outputs.start * patch;
         // SAFETY: no other task has these outputs.
@@ -145,10 +161,13 @@ impl SurvivingWeightGradient {
         for index in 0..bands {
             let band = self.bands.get(index);
             self.reach(&band, fresh, regions, of_key);
-            for strip in &self.plan.strips[strips.clone()] {
-                let sums = &mut sums[(strip.weights.start - weights.start) * lanes..][..strip.weights.len() * lanes];
-                for region in &regions[of_key[strip.key].clone()] {
-                    self.add(&kernels, strip, region, x, gy, sums);
+            for channels in 0..one.strips.len() {
+                for strip in units.iter().flat_map(|unit| &self.plan.strips[unit.strips[channels].clone()]) {
+                    let sums =
+                        &mut sums[(strip.weights.start - weights.start) * lanes..][..strip.weights.len() * lanes];
+                    for region in &regions[of_key[strip.key].clone()] {
+                        self.add(&kernels, strip, region, x, gy, sums);
+                    }
                 }
             }
         }
