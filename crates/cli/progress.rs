@@ -89,7 +89,10 @@ impl EventSink for Progress {
             Event::Progress { phase, step, steps } => self.step(phase, *step, *steps),
             Event::Epoch(row) => self.line(epoch(row)),
             Event::Profile { phase, rows } if self.profile => {
-                self.line(format!("\nWhere the time of `{phase}` went:\n{}", sentei_report::tables::profile(rows).plain()));
+                self.line(format!(
+                    "\nWhere the time of `{phase}` went:\n{}",
+                    sentei_report::tables::profile(rows).plain()
+                ));
             }
             Event::Warning { warning } => self.line(format!("warning: {warning}")),
             Event::PhaseStarted { .. } | Event::Finished { .. } => {

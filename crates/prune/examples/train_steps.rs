@@ -59,8 +59,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         "kept": masks.density(),
         "threads": rayon::current_num_threads(),
     });
-    let mut turns =
-        Turns { hello: Some(hello), steps: 0, turn: None, input: std::io::stdin().lock(), stop: &stop, before, profile };
+    let mut turns = Turns {
+        hello: Some(hello),
+        steps: 0,
+        turn: None,
+        input: std::io::stdin().lock(),
+        stop: &stop,
+        before,
+        profile,
+    };
     let mut run = Run { data: &data, normalise: &normalise, events: &mut turns, stop: &stop, checkpoint: None };
     let config = config(batch_size);
     let mut net = Net::new(&graph, &device("cpu")?)?;

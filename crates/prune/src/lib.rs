@@ -69,6 +69,7 @@ pub mod sr_init;
 pub mod survivors;
 #[cfg(test)]
 mod testing;
+mod threads;
 pub mod train;
 
 pub use candle_core::{DType, Device, Tensor};

@@ -24,9 +24,9 @@ mod resample;
 mod simd;
 mod sparse;
 mod tasks;
-mod weight_gradient;
 #[cfg(test)]
 mod testing;
+mod weight_gradient;
 
 pub use buffer::Buffer;
 pub use dense::DenseConv;
@@ -44,5 +44,6 @@ pub use pointwise::{
 pub use pool::{PoolGeometry, average_pool, average_pool_backward, max_pool, max_pool_backward};
 pub use resample::Resample;
 pub use sparse::SparseConv;
+pub use tasks::for_each;
 pub(crate) use tasks::{Output, tasks};
 pub use weight_gradient::{SurvivingWeightGradient, WeightGradient};

@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::team::Team;
 
@@ -62,5 +63,35 @@ impl<'a> Output<'a> {
         assert!(from + len <= self.len, "elements {from}..{} of {}", from + len, self.len);
         // SAFETY: in bounds, and nobody else's by this function's contract.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(from), len) }
+    }
+}
+
+/// Runs `each` once on every part, on whichever thread is free.
+///
+/// Results must not depend on who runs a part, nor on the order.
+///
+/// # Panics
+/// When `each` does.
+pub fn for_each<T: Send>(team: &Team, parts: Vec<T>, each: impl Fn(T) + Sync) {
+    let parts: Vec<Mutex<Option<T>>> = parts.into_iter().map(|part| Mutex::new(Some(part))).collect();
+    tasks(team, parts.len(), |task| {
+        let part = parts[task].lock().unwrap_or_else(PoisonError::into_inner).take();
+        part.into_iter().for_each(&each);
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_runs_once_on_any_number_of_threads() {
+        for threads in 1..4 {
+            let team = Team::new(threads, false).unwrap();
+            let mut values = vec![1u32; 1000];
+            for_each(&team, values.chunks_mut(7).collect(), |part| part.iter_mut().for_each(|v| *v += 1));
+            assert!(values.iter().all(|v| *v == 2));
+            for_each(&team, Vec::<u32>::new(), |_| unreachable!("there is no part"));
+        }
     }
 }

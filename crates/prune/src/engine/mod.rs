@@ -18,6 +18,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::mem::take;
+use std::sync::Arc;
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -29,7 +30,7 @@ use sentei_kernels::training::{Buffer, Lanes, add_assign, from_lanes, to_lanes};
 use sentei_report::record::ProfileRow;
 
 use crate::masks::Masks;
-use crate::{Net, PruneError};
+use crate::{Net, PruneError, threads};
 
 use layer::{Context, Kept, Layer, Placement, Target};
 use plan::{Draft, Flow, Part, Places};
@@ -37,7 +38,7 @@ use profile::Profile;
 
 /// See the module.
 pub(crate) struct Engine {
-    team: Team,
+    team: Arc<Team>,
     lanes: Lanes,
     nodes: Vec<Node>,
     places: Places,
@@ -94,8 +95,8 @@ impl Engine {
         let mut names = Vec::new();
         for part in &parts {
             let planned = &net.plan()[part.position];
-            let layer = layers::layer(net, part, &shapes, (isa, lanes))
-                .map_err(|source| net.blame(&planned.node, source))?;
+            let layer =
+                layers::layer(net, part, &shapes, (isa, lanes)).map_err(|source| net.blame(&planned.node, source))?;
             let inputs = part.inputs.iter().copied().filter(|v| is_map(*v)).collect();
             drafts.push(Draft { layer, inputs, output: part.output });
             names.push((graph.name(part.output).to_string(), op_name(net, part)));
@@ -106,8 +107,7 @@ impl Engine {
         let nodes: Vec<Node> = (drafts.into_iter().zip(names))
             .map(|(Draft { layer, inputs, output }, (name, op))| Node { name, op, layer, inputs, output })
             .collect();
-        let threads = rayon::current_num_threads();
-        let team = Team::new(threads, false).map_err(candle_core::Error::wrap)?;
+        let team = threads::team().map_err(candle_core::Error::wrap)?;
         let profile = Profile::new(nodes.len());
         Ok(Some(Engine { team, lanes, nodes, places, buffers, input, logits, shapes, profile }))
     }
@@ -121,7 +121,11 @@ impl Engine {
     pub fn forward(&mut self, net: &Net, images: &Tensor, seed: u64) -> Result<Var, PruneError> {
         if images.dims() != self.shapes[&self.input] {
             let name = net.graph().name(self.input).to_string();
-            return Err(PruneError::Shape { name, expected: self.shapes[&self.input].clone(), found: images.dims().to_vec() });
+            return Err(PruneError::Shape {
+                name,
+                expected: self.shapes[&self.input].clone(),
+                found: images.dims().to_vec(),
+            });
         }
         let at = self.places.maps[&self.input];
         let pixels = images.elem_count() / self.lanes.batch;
@@ -150,7 +154,13 @@ impl Engine {
     ///
     /// # Errors
     /// [`PruneError::Node`] when a node cannot be computed.
-    pub fn backward(&mut self, net: &Net, gradient: &Tensor, dense: bool, grads: &mut GradStore) -> Result<(), PruneError> {
+    pub fn backward(
+        &mut self,
+        net: &Net,
+        gradient: &Tensor,
+        dense: bool,
+        grads: &mut GradStore,
+    ) -> Result<(), PruneError> {
         if let Some(at) = self.places.gradients.get(&self.logits) {
             let values = gradient.flatten_all()?.to_vec1::<f32>()?;
             let pixels = values.len() / self.lanes.batch;

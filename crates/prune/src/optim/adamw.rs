@@ -2,11 +2,10 @@
 //!
 //! Source: Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization" (arXiv:1711.05101), algorithm 2.
 
-use rayon::prelude::*;
-
 use super::Step;
 use super::factored::Rule;
-use super::sgd::{CHUNK, sign};
+use super::sgd::sign;
+use crate::threads::{CHUNK, for_each};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AdamW {
@@ -42,19 +41,19 @@ impl AdamW {
         second: &mut [f32],
         keep: Option<&[bool]>,
     ) {
-        let state = first.par_chunks_mut(CHUNK).zip(second.par_chunks_mut(CHUNK));
-        let parts = weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).zip(state);
+        let state = first.chunks_mut(CHUNK).zip(second.chunks_mut(CHUNK));
+        let parts = weights.chunks_mut(CHUNK).zip(grads.chunks(CHUNK)).zip(state);
         match keep {
-            None => parts.for_each(|((w, g), (m, v))| {
-                for i in 0..w.len() {
-                    (w[i], m[i], v[i]) = self.element(w[i], g[i], m[i], v[i]);
-                }
+            None => for_each(parts.collect(), |((w, g), (m, v))| {
+                w.iter_mut().zip(g).zip(m.iter_mut().zip(v)).for_each(|((w, g), (m, v))| {
+                    (*w, *m, *v) = self.element(*w, *g, *m, *v);
+                });
             }),
-            Some(keep) => parts.zip(keep.par_chunks(CHUNK)).for_each(|(((w, g), (m, v)), keep)| {
-                for i in 0..w.len() {
-                    let moved = self.element(w[i], g[i], m[i], v[i]);
-                    (w[i], m[i], v[i]) = if keep[i] { moved } else { (0.0, 0.0, 0.0) };
-                }
+            Some(keep) => for_each(parts.zip(keep.chunks(CHUNK)).collect(), |(((w, g), (m, v)), keep)| {
+                w.iter_mut().zip(g).zip(m.iter_mut().zip(v)).zip(keep).for_each(|(((w, g), (m, v)), keep)| {
+                    let moved = self.element(*w, *g, *m, *v);
+                    (*w, *m, *v) = if *keep { moved } else { (0.0, 0.0, 0.0) };
+                });
             }),
         }
     }

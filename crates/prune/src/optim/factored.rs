@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 use sentei_graph::Mask;
 
-use super::sgd::{CHUNK, sign};
+use super::sgd::sign;
 use super::{Slot, Step};
 use crate::parameterisation::{FactorDecay, ResetMomentum, SignIn, split_f32};
+use crate::threads::{CHUNK, for_each};
 
 /// The factors of one parameter and the state of the second one; that of the first is in the slot itself.
 #[derive(Clone, Debug, PartialEq)]
@@ -91,7 +92,7 @@ pub(super) fn update(
     while !whole.theta.is_empty() {
         parts.push(whole.take(CHUNK));
     }
-    parts.into_par_iter().for_each(|part| {
+    for_each(parts, |part| {
         let Part { theta, grads, m, w, first: [m_first, w_first], second: [m_second, w_second], keep } = part;
         let at = |state: &[f32], i: usize| state.get(i).copied().unwrap_or(0.0);
         let put = |state: &mut [f32], i: usize, value: f32| {

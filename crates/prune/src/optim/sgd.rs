@@ -1,12 +1,8 @@
 //! Stochastic gradient descent with momentum, plain or Nesterov; L2 and L1 are part of the gradient.
 
-use rayon::prelude::*;
-
 use super::Step;
 use super::factored::Rule;
-
-/// Elements per task; large enough that small layers stay on one thread.
-pub(super) const CHUNK: usize = 16 * 1024;
+use crate::threads::{CHUNK, for_each};
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sgd {
@@ -17,12 +13,12 @@ pub(super) struct Sgd {
 
 impl Sgd {
     pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], velocity: &mut [f32], keep: Option<&[bool]>) {
-        let parts = weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).zip(velocity.par_chunks_mut(CHUNK));
+        let parts = weights.chunks_mut(CHUNK).zip(grads.chunks(CHUNK)).zip(velocity.chunks_mut(CHUNK));
         match keep {
-            None => parts.for_each(|((w, g), v)| {
+            None => for_each(parts.collect(), |((w, g), v)| {
                 w.iter_mut().zip(g).zip(v).for_each(|((w, g), v)| (*w, *v) = self.element(*w, *g, *v));
             }),
-            Some(keep) => parts.zip(keep.par_chunks(CHUNK)).for_each(|(((w, g), v), keep)| {
+            Some(keep) => for_each(parts.zip(keep.chunks(CHUNK)).collect(), |(((w, g), v), keep)| {
                 w.iter_mut().zip(g).zip(v).zip(keep).for_each(|(((w, g), v), keep)| {
                     let moved = self.element(*w, *g, *v);
                     (*w, *v) = if *keep { moved } else { (0.0, 0.0) };
@@ -64,5 +60,11 @@ impl Rule for Sgd {
 /// -1, 0 or 1: the L1 penalty does not move a weight that is exactly 0.
 #[inline(always)]
 pub(super) fn sign(w: f32) -> f32 {
-    f32::from(i8::from(w > 0.0) - i8::from(w < 0.0))
+    if w > 0.0 {
+        1.0
+    } else if w < 0.0 {
+        -1.0
+    } else {
+        0.0
+    }
 }

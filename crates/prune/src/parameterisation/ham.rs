@@ -11,9 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::require;
 use crate::config::ConfigError;
-
-/// Elements per task.
-const CHUNK: usize = 16 * 1024;
+use crate::threads::{CHUNK, for_each};
 
 /// What [`Alpha::Auto`] makes of the median of `eta * alpha * |G|` at the first step.
 const TYPICAL_EXPONENT: f64 = 0.01;
@@ -96,7 +94,7 @@ impl Ham {
             return;
         }
         let (rate, alpha, b, clamp) = (learning_rate as f32, alpha as f32, self.b as f32, self.clamp as f32);
-        weights.par_chunks_mut(CHUNK).zip(grads.par_chunks(CHUNK)).for_each(|(weights, grads)| {
+        for_each(weights.chunks_mut(CHUNK).zip(grads.chunks(CHUNK)).collect(), |(weights, grads)| {
             for (w, g) in weights.iter_mut().zip(grads) {
                 if *w != 0.0 {
                     let exponent = rate * (-alpha * w.signum() * g - b);

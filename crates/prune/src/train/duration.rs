@@ -8,12 +8,12 @@ use sentei_graph::Graph;
 
 use super::step::Stepper;
 use super::{Run, TrainError};
+use crate::Net;
 use crate::config::TrainConfig;
 use crate::evaluate::{evaluate, to_tensors};
 use crate::loss::cross_entropy;
-use crate::optim::Optimizer;
-use crate::Net;
 use crate::masks::Masks;
+use crate::optim::Optimizer;
 
 /// Steps that are timed, after one that is not: the first touches fresh memory.
 const STEPS: usize = 3;

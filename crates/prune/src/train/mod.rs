@@ -173,7 +173,8 @@ impl Epochs<'_> {
         let steps = steps_per_epoch * config.epochs;
         let rates = LearningRate::new(config, steps_per_epoch);
         let order = Order::Shuffled { seed: config.seed, epoch: state.epoch };
-        let mut loader = batches(run.data, self.indices, batch_size, order, Some(&self.augment), run.normalise).drop_last();
+        let mut loader =
+            batches(run.data, self.indices, batch_size, order, Some(&self.augment), run.normalise).drop_last();
 
         let (mut loss_sum, mut right, mut seen) = (0.0, 0usize, 0usize);
         let mut learning_rate = 0.0;

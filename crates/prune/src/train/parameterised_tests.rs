@@ -4,6 +4,7 @@ use sentei_graph::{Graph, Mask};
 
 use super::tests::{ADAMW, config};
 use super::*;
+use crate::Mode;
 use crate::checkpoint::Checkpoint;
 use crate::config::{OptimizerConfig, PruneConfig, Start};
 use crate::distribution::Distribution;
@@ -12,7 +13,6 @@ use crate::parameterisation::{FactorDecay, Ham, ResetMomentum, SignIn};
 use crate::pipeline::prune_and_retrain;
 use crate::schedule::Remask;
 use crate::score::{Magnitude, Pruner, ScoreConfig};
-use crate::Mode;
 use crate::testing::{self, Harness, bits};
 
 const SGD: OptimizerConfig = OptimizerConfig::Sgd { momentum: 0.9, nesterov: true };

@@ -115,9 +115,12 @@ impl Layer for Conv {
         in_place::edit(&weight.gradient, |gw| match sparse {
             Some(Sparse { weight_gradient: surviving, surviving: choice, .. }) if !cx.dense_gradients => {
                 choice.run(|sparse| match sparse {
-                    true => cx.profile.time(cx.row, Part::WeightGradient, "sparse", || surviving.run(cx.team, x, gy, gw)),
+                    true => {
+                        cx.profile.time(cx.row, Part::WeightGradient, "sparse", || surviving.run(cx.team, x, gy, gw))
+                    }
                     false => {
-                        cx.profile.time(cx.row, Part::WeightGradient, "dense", || weight_gradient.run(cx.team, x, gy, gw));
+                        cx.profile
+                            .time(cx.row, Part::WeightGradient, "dense", || weight_gradient.run(cx.team, x, gy, gw));
                     }
                 });
             }
@@ -135,7 +138,9 @@ impl Layer for Conv {
             Target::Add(gx) => (gx, true),
         };
         with(weight.value.as_tensor(), |w| match sparse {
-            None => cx.profile.time(cx.row, Part::InputGradient, "dense", || dense.input_gradient(cx.team, gy, w, gx, add)),
+            None => {
+                cx.profile.time(cx.row, Part::InputGradient, "dense", || dense.input_gradient(cx.team, gy, w, gx, add))
+            }
             Some(Sparse { conv, input_gradient, .. }) => input_gradient.run(|sparse| match sparse {
                 true => cx.profile.time(cx.row, Part::InputGradient, "sparse", || {
                     conv.input_gradient(cx.team, gy, w, gx, add);

@@ -18,11 +18,11 @@ use sentei_kernels::Isa;
 use sentei_kernels::training::{ConvGeometry, Curve, Gradient, Lanes, Piecewise, Planes, PoolGeometry};
 
 use super::bridge::Bridge;
-use resample::Resample;
 use super::layer::{Layer, Target, Trained};
 use super::plan::Part;
 use crate::lower;
 use crate::{Net, net::Planned};
+use resample::Resample;
 
 type Shapes = HashMap<ValueId, Vec<usize>>;
 

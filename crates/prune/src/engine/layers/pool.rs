@@ -1,9 +1,7 @@
 //! Max, average and global average pooling.
 
 use candle_core::Result;
-use sentei_kernels::training::{
-    PoolGeometry, average_pool, average_pool_backward, max_pool, max_pool_backward,
-};
+use sentei_kernels::training::{PoolGeometry, average_pool, average_pool_backward, max_pool, max_pool_backward};
 
 use super::super::layer::{Context, Kept, Layer, Needs, Target, Trained};
 use super::super::profile::Part;

@@ -24,7 +24,8 @@ impl Resample {
         let (input, output) = (input.try_into().ok()?, output.try_into().ok()?);
         let (start, step, value) = match op {
             Op::Slice(op) if op.starts.first() == Some(&0) && op.steps.first() == Some(&1) => {
-                let start: Vec<isize> = op.starts[1..].iter().map(|s| isize::try_from(*s).ok()).collect::<Option<_>>()?;
+                let start: Vec<isize> =
+                    op.starts[1..].iter().map(|s| isize::try_from(*s).ok()).collect::<Option<_>>()?;
                 (start, op.steps[1..].to_vec(), 0.0)
             }
             Op::Pad(op) if op.amounts.first() == Some(&(0, 0)) => {
