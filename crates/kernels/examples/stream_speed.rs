@@ -1,6 +1,6 @@
 //! What the memory-bound parts of a training step cost: nanoseconds per value, GB/s, and the share of what a plain copy reaches.
 //!
-//! `cargo run --release -p sentei-kernels --features training --example stream_speed [filter]`; best of some repetitions, one and two threads.
+//! `cargo run --release -p sentei-kernels --features training --example stream_speed [filter [avx2]]`; best of some repetitions, one and two threads.
 //! Bytes are those that must be read and written once; what a write reads first is not counted, for the copy neither.
 
 use std::hint::black_box;
@@ -15,10 +15,13 @@ const TIME: Duration = Duration::from_millis(300);
 
 fn main() {
     let filter = std::env::args().nth(1).unwrap_or_default();
+    let name = std::env::args().nth(2).unwrap_or_else(|| Isa::best().name().into());
+    let isa = Isa::COMPILED.iter().copied().find(|isa| isa.name() == name && isa.runs_here());
+    let isa = isa.unwrap_or_else(|| panic!("no instruction set {name} here"));
     for (channels, side, batch) in [(16, 32, 128), (32, 24, 64)] {
         for threads in [1, 2] {
             println!("{channels} channels, {side}x{side}, batch {batch}, {threads} threads");
-            measure(channels, side, batch, &Team::new(threads, false).expect("a few threads"), &filter);
+            measure(isa, [channels, side, batch], &Team::new(threads, false).expect("a few threads"), &filter);
         }
     }
 }
@@ -51,8 +54,7 @@ impl Table<'_> {
     }
 }
 
-fn measure(channels: usize, side: usize, batch: usize, team: &Team, filter: &str) {
-    let isa = Isa::best();
+fn measure(isa: Isa, [channels, side, batch]: [usize; 3], team: &Team, filter: &str) {
     let lanes = Lanes::new(isa, batch);
     let planes = Planes { lanes, channels, pixels: side * side };
     let len = planes.len();
@@ -89,12 +91,12 @@ fn measure(channels: usize, side: usize, batch: usize, team: &Team, filter: &str
     });
     table.row("norm_backward", 3.0, || {
         let sums = [&mut to_gamma[..], &mut to_beta];
-        norm_backward(team, norm, [&mean, &variance], &x, None, &mut gradient, sums, None);
+        norm_backward(team, norm, [&mean, &variance], (&x, None), &mut gradient, sums, None);
     });
     table.row("norm_backward, residual", 5.0, || {
         let sums = [&mut to_gamma[..], &mut to_beta];
         let residual = Some(Gradient::write(&mut to));
-        norm_backward(team, norm, [&mean, &variance], &x, Some(&y), &mut gradient, sums, residual);
+        norm_backward(team, norm, [&mean, &variance], (&x, Some(&y)), &mut gradient, sums, residual);
     });
 
     let half = PoolGeometry {

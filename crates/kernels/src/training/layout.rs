@@ -7,6 +7,8 @@ use crate::team::Team;
 
 /// Pixels (of any channel) that one task takes.
 const TASK: usize = 1024;
+/// Squares of pixels and images that are written to the images together.
+const TILES: usize = 8;
 
 /// Writes a batch `[N, C, H, W]` as `[N / L][C][H][W][L]`; lanes of images that do not count become 0.
 ///
@@ -53,8 +55,8 @@ impl Kernel for ToLanes<'_> {
         let mut at = from;
         for tile in &mut tiles {
             let mut rows = [s.splat(0.0); MAX_LANES];
-            for i in 0..count {
-                rows[i] = s.load(&image(i)[at..]);
+            for (i, row) in rows.iter_mut().enumerate().take(count) {
+                *row = s.load(&image(i)[at..]);
             }
             transpose(s, &mut rows);
             for i in 0..S::LANES {
@@ -64,8 +66,8 @@ impl Kernel for ToLanes<'_> {
         }
         for (offset, pixel) in tiles.into_remainder().chunks_exact_mut(S::LANES).enumerate() {
             pixel.fill(0.0);
-            for i in 0..count {
-                pixel[i] = image(i)[at + offset];
+            for (i, value) in pixel.iter_mut().enumerate().take(count) {
+                *value = image(i)[at + offset];
             }
         }
     }
@@ -87,18 +89,29 @@ impl Kernel for FromLanes<'_> {
         let tiles = map.chunks_exact(S::LANES * S::LANES);
         let rest = tiles.remainder();
         let mut at = from;
-        for tile in tiles {
+        // some tiles together: images lie far apart, often in the same place of the cache, so a line is better written at once
+        let mut together = [[0.0; TILES * MAX_LANES]; MAX_LANES];
+        let mut filled = 0;
+        let whole = tiles.len();
+        for (number, tile) in tiles.enumerate() {
             let mut rows = [s.splat(0.0); MAX_LANES];
             for i in 0..S::LANES {
                 rows[i] = s.load(&tile[i * S::LANES..]);
             }
             transpose(s, &mut rows);
-            for i in 0..count {
-                // SAFETY: these pixels of this image belong to this task alone.
-                let image = unsafe { self.images.part((block * S::LANES + i) * self.pixels + at, S::LANES) };
-                s.store(image, rows[i]);
+            for i in 0..S::LANES {
+                s.store(&mut together[i][filled..], rows[i]);
             }
-            at += S::LANES;
+            filled += S::LANES;
+            if filled == TILES * S::LANES || number + 1 == whole {
+                for (i, values) in together.iter().enumerate().take(count) {
+                    // SAFETY: these pixels of this image belong to this task alone.
+                    let image = unsafe { self.images.part((block * S::LANES + i) * self.pixels + at, filled) };
+                    image.copy_from_slice(&values[..filled]);
+                }
+                at += filled;
+                filled = 0;
+            }
         }
         for i in 0..count {
             // SAFETY: as above.

@@ -52,7 +52,8 @@ pub(super) fn of_channels<S: Simd>(
         let images = planes.lanes.images(block);
         for (c, sum) in planes.channels_of(task).zip(&mut sums) {
             for chunk in x[planes.at(block, c)..][..planes.plane()].chunks(CHUNK * S::LANES) {
-                sum.merge(of_chunk(s, chunk, images));
+                let centre = if sum.count > 0.0 { sum.mean as f32 } else { first_mean(s, chunk, images) };
+                sum.merge(of_chunk(s, chunk, images, centre));
             }
         }
     }
@@ -81,16 +82,24 @@ impl Running {
     }
 }
 
-/// Of the first `images` lanes of whole vectors: deviations are taken from the mean in f32, and what it misses is made up for.
+/// Of the first `images` lanes of whole vectors, by their deviations from `centre`.
+///
+/// That is close to their mean, or as far from it as chunks are from each other, which the variance then holds anyway: so what
+/// cancels is no larger than what is left.
 #[inline(always)]
-fn of_chunk<S: Simd>(s: S, chunk: &[f32], images: usize) -> Running {
+fn of_chunk<S: Simd>(s: S, chunk: &[f32], images: usize, centre: f32) -> Running {
     let count = (chunk.len() / S::LANES * images) as f64;
-    let mean = lanes_sum(s, sum(s, chunk), images) / count;
-    let from = s.splat(-(mean as f32));
-    let [sum, squares] = deviations(s, chunk, from);
+    let [sum, squares] = deviations(s, chunk, s.splat(-centre));
     let (sum, squares) = (lanes_sum(s, sum, images), lanes_sum(s, squares, images));
-    let missed = sum / count;
-    Running { count, mean: f64::from(mean as f32) + missed, squares: (squares - sum * missed).max(0.0) }
+    let apart = sum / count;
+    Running { count, mean: f64::from(centre) + apart, squares: (squares - sum * apart).max(0.0) }
+}
+
+/// The mean of the first `images` lanes of whole vectors.
+#[inline(always)]
+fn first_mean<S: Simd>(s: S, chunk: &[f32], images: usize) -> f32 {
+    let count = (chunk.len() / S::LANES * images) as f64;
+    (lanes_sum(s, sum(s, chunk), images) / count) as f32
 }
 
 /// The sum of the vectors of `chunk`, with four sums at work.

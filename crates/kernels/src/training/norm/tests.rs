@@ -150,7 +150,7 @@ fn gradients_are_those_of_the_definition() {
             let mut to_residual = vec![9.0; x.len()];
             let statistics = [&mean[..], &variance];
             let (sums, to) = ([&mut our_gamma[..], our_beta], with_residual.then(|| Gradient::write(&mut to_residual)));
-            norm_backward(&team, norm, statistics, &x, with_residual.then_some(&y[..]), gradient, sums, to);
+            norm_backward(&team, norm, statistics, (&x, with_residual.then_some(&y[..])), gradient, sums, to);
             close(&name, gradient, &gx, 2e-4);
             close(&name, our_gamma, &to_gamma, 2e-4);
             close(&name, our_beta, &to_beta, 1e-5);
@@ -161,7 +161,7 @@ fn gradients_are_those_of_the_definition() {
                     (gy.clone(), vec![2.0; x.len()], vec![0.0; 2 * channels]);
                 let (to_gamma, to_beta) = sums.split_at_mut(channels);
                 let to = Some(Gradient::add(&mut to_residual));
-                norm_backward(&team, norm, statistics, &x, Some(&y), &mut gradient, [to_gamma, to_beta], to);
+                norm_backward(&team, norm, statistics, (&x, Some(&y)), &mut gradient, [to_gamma, to_beta], to);
                 let g: Vec<f64> = g.iter().map(|g| 2.0 + g).collect();
                 close(&name, &to_residual, &g, 1e-6);
             }
@@ -182,7 +182,7 @@ fn the_slope_found_from_the_input_is_that_of_the_output() {
         norm_forward(&team, norm, &x, None, [&mut mean, &mut variance], &mut y);
         let gradients = [None, Some(&y[..])].map(|y| {
             let (mut gradient, mut to_gamma, mut to_beta) = (gy.clone(), mean.clone(), mean.clone());
-            norm_backward(&team, norm, [&mean, &variance], &x, y, &mut gradient, [&mut to_gamma, &mut to_beta], None);
+            norm_backward(&team, norm, [&mean, &variance], (&x, y), &mut gradient, [&mut to_gamma, &mut to_beta], None);
             (gradient, to_gamma, to_beta)
         });
         assert_eq!(gradients[0], gradients[1], "{planes:?}, {activation:?}");

@@ -4,20 +4,20 @@ use super::*;
 use crate::training::testing::{at, close, every_isa, map, threads};
 use crate::training::{Gradient, Lanes};
 
-const CASES: [([usize; 2], [usize; 2], [usize; 2], [usize; 2], [usize; 2]); 6] = [
+const CASES: [[[usize; 2]; 5]; 6] = [
     // input, output, kernel, stride, pads
-    ([6, 8], [3, 4], [2, 2], [2, 2], [0, 0]),
-    ([7, 9], [4, 9], [3, 3], [2, 1], [1, 1]),
-    ([5, 7], [2, 2], [2, 3], [3, 4], [0, 1]),
-    ([4, 5], [2, 3], [3, 2], [2, 2], [1, 0]),
+    [[6, 8], [3, 4], [2, 2], [2, 2], [0, 0]],
+    [[7, 9], [4, 9], [3, 3], [2, 1], [1, 1]],
+    [[5, 7], [2, 2], [2, 3], [3, 4], [0, 1]],
+    [[4, 5], [2, 3], [3, 2], [2, 2], [1, 0]],
     // the first and the last window lie in the padding
-    ([3, 2], [5, 4], [2, 1], [1, 1], [2, 1]),
-    ([5, 3], [1, 1], [5, 3], [1, 1], [0, 0]),
+    [[3, 2], [5, 4], [2, 1], [1, 1], [2, 1]],
+    [[5, 3], [1, 1], [5, 3], [1, 1], [0, 0]],
 ];
 
 fn each() -> impl Iterator<Item = (Lanes, PoolGeometry)> {
     every_isa([15, 17, 1]).flat_map(|(isa, batch)| {
-        CASES.map(|(input, output, kernel, stride, pads)| {
+        CASES.map(|[input, output, kernel, stride, pads]| {
             (Lanes::new(isa, batch), PoolGeometry { channels: 3, input, output, kernel, stride, pads })
         })
     })
