@@ -1,6 +1,5 @@
 //! A weight as the product of two factors: their state, one fused update of both, masks and resets.
 
-use rayon::prelude::*;
 use sentei_graph::Mask;
 
 use super::sgd::sign;
