@@ -106,7 +106,7 @@ impl Layer for Norm {
         let mut grads = (vec![0.0; self.planes.channels], vec![0.0; self.planes.channels]);
         self.kernel(|norm| {
             cx.profile.time(cx.row, Part::InputGradient, "", || {
-                norm_backward(cx.team, norm, statistics, x, y, gy, [&mut grads.0, &mut grads.1], to_residual);
+                norm_backward(cx.team, norm, statistics, (x, y), gy, [&mut grads.0, &mut grads.1], to_residual);
             });
         })?;
         for (trained, found) in [(&self.gamma, grads.0), (&self.beta, grads.1)] {
