@@ -90,8 +90,11 @@ struct Layer {
     dense: DenseConv,
 }
 
+/// A name, and what is timed under it.
+type Row = (&'static str, fn(&mut Layer));
+
 /// What is timed of each layer.
-const ROWS: &[(&str, fn(&mut Layer))] = &[
+const ROWS: &[Row] = &[
     ("forward", |layer| layer.dense.forward(&layer.team, &layer.x, &layer.w, None, &mut layer.y)),
     ("gradient", |layer| layer.dense.input_gradient(&layer.team, &layer.gy, &layer.w, &mut layer.gx, false)),
 ];

@@ -1,7 +1,7 @@
 //! AVX-512F: 32 registers, up to 24 sums.
 
-use super::tile::{ASK_FOR_ALL, Kernels, Run, Tile, tiles};
-use crate::isa::avx512::{LANES, fma, load, prefetch, splat, store};
+use super::tile::{Kernels, Run, Tile, tiles};
+use crate::isa::avx512::{LANES, Vector, fma, load, splat, store};
 
 tiles! { "avx512f",
     1: 1 2 3 4 5 6 7 8;

@@ -6,6 +6,7 @@
 //! as many channels as the first-level cache holds, then all outputs pass over it; sums of more channels rest in the output meanwhile
 //! ([`contraction`]). Numbers in memory are exact, so neither the chunks nor the tiles show in the bits.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@ use super::tile::{Run, Tap};
 pub(super) const WINDOW: usize = 6144;
 /// Outputs from which on it pays to copy what a tile position reads. A copy lies dense, while the same pixels of a map whose planes
 /// are a power of two fall all into the same few lines of the cache.
-const COPY_FROM: usize = 24;
+const COPY_FROM: usize = 16;
 /// What copying a line costs, in half cycles.
 const COPY_COST: usize = 5;
 
@@ -98,10 +98,10 @@ pub(super) fn split(len: usize, most: usize) -> impl Iterator<Item = (usize, usi
     (0..parts).map(move |part| (part * len / parts, (part + 1) * len / parts - part * len / parts))
 }
 
-/// Half cycles that a tap of all outputs takes with tiles of `vectors`: two multiply-adds a cycle, two loads a cycle, and sums
-/// that wait four cycles for themselves.
+/// Half cycles that a tap of all outputs takes with tiles of `vectors`: two multiply-adds a cycle, two loads a cycle, sums
+/// that wait four cycles for themselves, and the loop.
 fn tap_cost(outputs: usize, vectors: usize, most: &[usize]) -> usize {
-    let cost = |outputs: usize| (outputs * vectors).max(outputs + vectors + 2).max(8);
+    let cost = |outputs: usize| (outputs * vectors).max(outputs + vectors + 2).max(8) + 2;
     split(outputs, most[vectors - 1]).map(|(_, outputs)| cost(outputs)).sum()
 }
 

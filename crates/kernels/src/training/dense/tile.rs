@@ -55,10 +55,6 @@ pub(super) struct Kernels {
     pub pack: PackFn,
 }
 
-/// Taps from which on the weights of the next tile are asked for channel by channel. With fewer, several channels share a line, and
-/// one output per channel takes its turn.
-pub(super) const ASK_FOR_ALL: usize = 4;
-
 /// Defines `KERNELS` for one instruction set: for each number of vectors the numbers of outputs whose sums fit the registers.
 ///
 /// In scope of the caller: what `isa` offers.
@@ -73,7 +69,7 @@ macro_rules! tiles {
         $(#[target_feature(enable = $features)])?
         unsafe fn tile<const O: usize, const P: usize>(call: &Tile<'_>) {
             let mut sums = [[splat(0.0); P]; O];
-            // SAFETY: all reads and writes are those that this function's contract names; `prefetch` takes any address.
+            // SAFETY: all reads and writes are those that this function's contract names.
             unsafe {
                 for o in 0..O {
                     if call.kept {
@@ -84,48 +80,62 @@ macro_rules! tiles {
                         sums[o] = [splat(call.bias.add(o).read()); P];
                     }
                 }
-                let (mut x, mut w, mut turn) = (call.x, call.w, 0);
-                let next = O * call.w_out;
-                for _ in 0..call.channels {
-                    if call.taps.len() >= ASK_FOR_ALL {
-                        for o in 0..O {
-                            prefetch(w.wrapping_add(next + o * call.w_out));
-                        }
-                    } else {
-                        prefetch(w.wrapping_add(next + turn));
-                        turn = if turn + call.w_out < next { turn + call.w_out } else { 0 };
+                let (mut x, mut w) = (call.x, call.w);
+                if let [tap] = call.taps {
+                    // a loop of one round would cost more than its body
+                    (x, w) = (x.add(tap.x), w.add(tap.w));
+                    for _ in 0..call.channels {
+                        step(x, w, call.w_out, &mut sums);
+                        (x, w) = (x.wrapping_add(call.x_channel), w.wrapping_add(call.w_channel));
                     }
-                    for tap in call.taps {
-                        let (x, w) = (x.add(tap.x), w.add(tap.w));
-                        if O < P {
-                            let mut weights = [splat(0.0); O];
-                            for o in 0..O {
-                                weights[o] = splat(w.add(o * call.w_out).read());
-                            }
-                            for p in 0..P {
-                                let pixel = load(x.add(p * LANES));
-                                for o in 0..O {
-                                    sums[o][p] = fma(pixel, weights[o], sums[o][p]);
-                                }
-                            }
-                        } else {
-                            let mut pixels = [splat(0.0); P];
-                            for p in 0..P {
-                                pixels[p] = load(x.add(p * LANES));
-                            }
-                            for o in 0..O {
-                                let weight = splat(w.add(o * call.w_out).read());
-                                for p in 0..P {
-                                    sums[o][p] = fma(pixels[p], weight, sums[o][p]);
-                                }
-                            }
+                } else {
+                    for _ in 0..call.channels {
+                        for tap in call.taps {
+                            step(x.add(tap.x), w.add(tap.w), call.w_out, &mut sums);
                         }
+                        (x, w) = (x.wrapping_add(call.x_channel), w.wrapping_add(call.w_channel));
                     }
-                    (x, w) = (x.wrapping_add(call.x_channel), w.wrapping_add(call.w_channel));
                 }
                 for o in 0..O {
                     for p in 0..P {
                         store(call.y.add(o * call.y_out + p * call.y_step), sums[o][p]);
+                    }
+                }
+            }
+        }
+
+        /// One tap of one channel. The smaller side waits in registers.
+        ///
+        /// # Safety
+        /// The CPU has the features; `P` vectors are readable at `x`, and `O` weights at `w`, `w_out` apart.
+        #[inline]
+        $(#[target_feature(enable = $features)])?
+        unsafe fn step<const O: usize, const P: usize>(
+            x: *const f32, w: *const f32, w_out: usize, sums: &mut [[Vector; P]; O],
+        ) {
+            // SAFETY: by this function's contract.
+            unsafe {
+                if O < P {
+                    let mut weights = [splat(0.0); O];
+                    for o in 0..O {
+                        weights[o] = splat(w.add(o * w_out).read());
+                    }
+                    for p in 0..P {
+                        let pixel = load(x.add(p * LANES));
+                        for o in 0..O {
+                            sums[o][p] = fma(pixel, weights[o], sums[o][p]);
+                        }
+                    }
+                } else {
+                    let mut pixels = [splat(0.0); P];
+                    for p in 0..P {
+                        pixels[p] = load(x.add(p * LANES));
+                    }
+                    for o in 0..O {
+                        let weight = splat(w.add(o * w_out).read());
+                        for p in 0..P {
+                            sums[o][p] = fma(pixels[p], weight, sums[o][p]);
+                        }
                     }
                 }
             }
