@@ -24,7 +24,11 @@ fn cuda(spec: &str, index: usize) -> Result<Device, PruneError> {
     if !cfg!(feature = "cuda") {
         return Err(absent("this build has no CUDA; build it with `--features cuda`, or use `--device cpu`".into()));
     }
-    Device::new_cuda(index).map_err(|e| absent(e.to_string()))
+    Device::new_cuda(index).map_err(|error| {
+        // A backtrace may follow.
+        let (error, why) = (error.to_string(), "CUDA cannot use that GPU; `nvidia-smi` lists those that are there, and the driver");
+        absent(format!("{why} ({})", error.lines().next().unwrap_or_default()))
+    })
 }
 
 #[cfg(test)]

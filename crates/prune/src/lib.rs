@@ -48,6 +48,7 @@ pub mod distribution;
 mod dropout;
 mod error;
 mod evaluate;
+mod given;
 pub mod granularity;
 mod layers;
 pub mod limit;
