@@ -103,14 +103,19 @@ fn verdict(file: &Path, out: &Output) -> Result<(), String> {
     let library = complained.split_once("loading shared libraries: ").and_then(|(_, rest)| rest.split_once(':'));
     Err(match library {
         Some((library, _)) if library.starts_with("libcuda.so") => {
-            format!("{library}, without which {} does not start: it comes with NVIDIA's driver, 580 or newer", file.display())
+            format!(
+                "{library}, without which {} does not start: it comes with NVIDIA's driver, 580 or newer",
+                file.display()
+            )
         }
         Some((library, _)) => format!(
             "{library}, without which {} does not start: it is part of CUDA 13, whose folder of libraries belongs into \
              LD_LIBRARY_PATH (`eval \"$(tools/cuda-toolkit)\"` in sentei's source gets it and does that)",
             file.display()
         ),
-        None => format!("a CUDA trainer that starts: {} ended with {}: {}", file.display(), out.status, complained.trim()),
+        None => {
+            format!("a CUDA trainer that starts: {} ended with {}: {}", file.display(), out.status, complained.trim())
+        }
     })
 }
 

@@ -26,7 +26,8 @@ fn cuda(spec: &str, index: usize) -> Result<Device, PruneError> {
     }
     Device::new_cuda(index).map_err(|error| {
         // A backtrace may follow.
-        let (error, why) = (error.to_string(), "CUDA cannot use that GPU; `nvidia-smi` lists those that are there, and the driver");
+        let (error, why) =
+            (error.to_string(), "CUDA cannot use that GPU; `nvidia-smi` lists those that are there, and the driver");
         absent(format!("{why} ({})", error.lines().next().unwrap_or_default()))
     })
 }

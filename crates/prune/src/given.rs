@@ -3,8 +3,10 @@
 //! candle's gradients are right for most compositions, but slow where a backward pass of its own ops is (convolution), and of
 //! another choice where there is one (the slope of a kink, the winner among equals in a pool).
 
+use std::sync::Mutex;
+
 use candle_core::backend::BackendStorage;
-use candle_core::{CpuStorage, CudaStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CudaStorage, CustomOp2, Layout, Result, Shape, Storage, Tensor, bail};
 
 /// Gradients of two arguments; `None` for one that has none.
 pub(crate) type Gradients = (Option<Tensor>, Option<Tensor>);
@@ -15,24 +17,21 @@ pub(crate) type Gradients = (Option<Tensor>, Option<Tensor>);
 pub(crate) fn given(
     a: &Tensor,
     b: &Tensor,
-    value: &Tensor,
+    value: Tensor,
     backward: impl Fn(&Tensor, &Tensor, &Tensor) -> Result<Gradients> + Send + Sync + 'static,
 ) -> Result<Tensor> {
     let value = value.detach();
-    let value = if whole(value.layout()).is_ok() { value } else { value.force_contiguous()? };
     if !a.track_op() && !b.track_op() {
         return Ok(value);
     }
-    a.apply_op3(b, &value, Given(backward))
+    let value = if whole(value.layout()).is_ok() { value } else { value.force_contiguous()? };
+    a.apply_op2(b, Given { value: Mutex::new(Some(value)), backward })
 }
 
 /// The gradient with respect to `arg`, unless nothing upstream of it is trained.
 pub(crate) fn wanted(arg: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
     if arg.track_op() { gradient().map(Some) } else { Ok(None) }
 }
-
-/// `(a, b, value) -> value`.
-struct Given<F>(F);
 
 /// The shape of a tensor whose storage can be handed on as it is.
 fn whole(layout: &Layout) -> Result<Shape> {
@@ -42,45 +41,43 @@ fn whole(layout: &Layout) -> Result<Shape> {
     }
 }
 
-impl<F: Fn(&Tensor, &Tensor, &Tensor) -> Result<Gradients> + Send + Sync> CustomOp3 for Given<F> {
+/// `(a, b) -> value`.
+struct Given<F> {
+    /// Taken when the op runs, so that the graph does not keep it beside its copy.
+    value: Mutex<Option<Tensor>>,
+    backward: F,
+}
+
+impl<F> Given<F> {
+    fn take(&self) -> Result<Tensor> {
+        match self.value.lock().ok().and_then(|mut value| value.take()) {
+            Some(value) => Ok(value),
+            None => bail!("a given value is handed on once"),
+        }
+    }
+}
+
+impl<F: Fn(&Tensor, &Tensor, &Tensor) -> Result<Gradients> + Send + Sync> CustomOp2 for Given<F> {
     fn name(&self) -> &'static str {
         "given"
     }
 
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-        value: &CpuStorage,
-        layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        Ok((value.clone(), whole(layout)?))
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        let value = self.take()?;
+        let (storage, layout) = value.storage_and_layout();
+        let Storage::Cpu(storage) = &*storage else { bail!("a value and its arguments lie on one device") };
+        Ok((storage.clone(), whole(layout)?))
     }
 
-    fn cuda_fwd(
-        &self,
-        _: &CudaStorage,
-        _: &Layout,
-        _: &CudaStorage,
-        _: &Layout,
-        value: &CudaStorage,
-        layout: &Layout,
-    ) -> Result<(CudaStorage, Shape)> {
-        Ok((value.try_clone(layout)?, whole(layout)?))
+    fn cuda_fwd(&self, _: &CudaStorage, _: &Layout, _: &CudaStorage, _: &Layout) -> Result<(CudaStorage, Shape)> {
+        let value = self.take()?;
+        let (storage, layout) = value.storage_and_layout();
+        let Storage::Cuda(storage) = &*storage else { bail!("a value and its arguments lie on one device") };
+        Ok((storage.try_clone(layout)?, whole(layout)?))
     }
 
-    fn bwd(
-        &self,
-        a: &Tensor,
-        b: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        g: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let (to_a, to_b) = (self.0)(a, b, g)?;
-        Ok((to_a, to_b, None))
+    fn bwd(&self, a: &Tensor, b: &Tensor, _: &Tensor, g: &Tensor) -> Result<Gradients> {
+        (self.backward)(a, b, g)
     }
 }
 
@@ -94,7 +91,7 @@ mod tests {
     fn the_value_and_the_gradients_are_those_that_were_given() {
         let (a, b) = (Var::new(&[1f32, 2.0], &Device::Cpu).unwrap(), Var::new(&[3f32, 4.0], &Device::Cpu).unwrap());
         let value = Tensor::new(&[[0f32, 0.0], [7.0, 8.0]], &Device::Cpu).unwrap().get(1).unwrap();
-        let y = given(&a, &b, &value, |_, b, g| Ok((Some((g * b)?), None))).unwrap();
+        let y = given(&a, &b, value, |_, b, g| Ok((Some((g * b)?), None))).unwrap();
         assert_eq!(y.to_vec1::<f32>().unwrap(), [7.0, 8.0]);
         let grads = y.affine(10.0, 0.0).unwrap().sum_all().unwrap().backward().unwrap();
         assert_eq!(grads.get(&a).unwrap().to_vec1::<f32>().unwrap(), [30.0, 40.0]);

@@ -23,7 +23,7 @@ pub(super) fn normalise(
     let scale = (gamma.detach() * &inverse)?;
     let centred = x.detach().broadcast_sub(&beside(&mean, x)?)?;
     let value = centred.broadcast_mul(&beside(&scale, x)?)?.broadcast_add(&beside(&beta.detach(), x)?)?;
-    let y = given(x, &line, &value, move |x, line, g| {
+    let y = given(x, &line, value, move |x, line, g| {
         let centred = x.detach().broadcast_sub(&beside(&mean, x)?)?;
         let to_beta = channel_sum(g)?;
         let to_gamma = (channel_sum(&(g * &centred)?)? * &inverse)?;

@@ -38,7 +38,7 @@ thread_local! {
 /// `x` convolved with `weight`, without bias.
 pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, g: Geometry) -> Result<Tensor> {
     let value = forward(&g, &x.detach(), &weight.detach())?;
-    given(x, weight, &value, move |x, weight, gy| {
+    given(x, weight, value, move |x, weight, gy| {
         let to_x = wanted(x, || input_gradient(&g, gy, &weight.detach()))?;
         Ok((to_x, wanted(weight, || weight_gradient(&g, &x.detach(), gy))?))
     })
@@ -116,7 +116,8 @@ fn images_first(t: &Tensor, channels: usize, [h, w]: [usize; 2]) -> Result<Tenso
 fn index(g: &Geometry, from: Side, t: &Tensor) -> Result<Tensor> {
     let key = (Geometry { batch: 0, ..*g }, from, t.device().location());
     INDICES.with_borrow_mut(|known| {
-        if let Some(index) = known.get(&key) {
+        // The same GPU may have been opened again.
+        if let Some(index) = known.get(&key).filter(|index| index.device().same_device(t.device())) {
             return Ok(index.clone());
         }
         let places = places(g, from);

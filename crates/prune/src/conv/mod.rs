@@ -150,7 +150,7 @@ pub(crate) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<Tensor> {
     let mut shape = vec![1; y.rank()];
     shape[1] = y.dim(1)?;
     let value = y.detach().broadcast_add(&bias.detach().reshape(shape)?)?;
-    given(y, bias, &value, |y, bias, g| Ok((wanted(y, || Ok(g.clone()))?, wanted(bias, || channel_sum(g))?)))
+    given(y, bias, value, |y, bias, g| Ok((wanted(y, || Ok(g.clone()))?, wanted(bias, || channel_sum(g))?)))
 }
 
 /// `x W^T + bias` for `x` `[N, F]`, `weight` `[O, F]`, `bias` `[O]`.

@@ -122,7 +122,7 @@ fn elsewhere(x: &Tensor, f: Piecewise) -> Result<Tensor> {
         Piecewise::Clip { min, max } => v.clamp(min, max)?,
         Piecewise::HardSigmoid { alpha, beta } => v.affine(f64::from(alpha), f64::from(beta))?.clamp(0f32, 1f32)?,
     };
-    given(x, x, &value, move |x, _, g| Ok((Some((slope(&x.detach(), f)? * g)?), None)))
+    given(x, x, value, move |x, _, g| Ok((Some((slope(&x.detach(), f)? * g)?), None)))
 }
 
 /// `f'(x) dx`, like `x`; the slope is a constant to the gradient, because `f''` is zero almost everywhere.

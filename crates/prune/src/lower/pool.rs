@@ -391,9 +391,12 @@ mod tests {
     #[test]
     fn other_devices_have_the_same_means_and_gradients() {
         let x = Var::from_tensor(&random((2, 3, 7, 9), "x")).unwrap();
-        for (kernel, stride, pads) in
-            [([7, 9], [1, 1], [0; 4]), ([2, 2], [2, 2], [0; 4]), ([3, 2], [2, 1], [1, 0, 1, 1]), ([7, 9], [1, 1], [1; 4])]
-        {
+        for (kernel, stride, pads) in [
+            ([7, 9], [1, 1], [0; 4]),
+            ([2, 2], [2, 2], [0; 4]),
+            ([3, 2], [2, 1], [1, 0, 1, 1]),
+            ([7, 9], [1, 1], [1; 4]),
+        ] {
             let g = Geometry::new(&x, kernel, stride, pads).unwrap();
             for count_padding in [false, true] {
                 let both = |y: Tensor| {
