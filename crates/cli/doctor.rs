@@ -36,7 +36,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         ("prune", cfg!(feature = "prune"), "train, prune, compile, inspect, analyze, shrink"),
         ("tract", cfg!(feature = "tract"), "engine tract with the sparse kernels"),
         ("ort", cfg!(feature = "ort"), "engine ort (ONNX Runtime, library found at run time)"),
-        ("cuda", cfg!(feature = "cuda"), "training on NVIDIA GPUs in this program; the CUDA trainer is one of its own"),
+        ("cuda", cfg!(feature = "cuda"), "training on NVIDIA GPUs in this program, without a CUDA trainer beside it"),
     ];
     let onnx_runtime = onnx_runtime::find(args.ort_library.as_deref());
     let kernels = sentei_kernels::kernels();

@@ -19,8 +19,8 @@ const NAMED_BY: &str = "SENTEI_CUDA_TRAINER";
 /// Set for a program that was started as the trainer.
 const STARTED: &str = "SENTEI_CUDA_TRAINER_STARTED";
 
-const BUILD: &str = "in sentei's source:\n      eval \"$(tools/cuda-toolkit)\"\n      \
-                     cargo build --release --features cuda --bin sentei-cuda";
+const BUILD: &str = "in sentei's source by `eval \"$(tools/cuda-toolkit)\" && cargo build --release --features cuda --bin \
+                     sentei-cuda`";
 
 /// The device behind `spec`. For a GPU this process becomes the trainer, unless it is one.
 ///
@@ -83,8 +83,7 @@ fn file(named: Option<OsString>, program: &Path) -> Result<PathBuf, String> {
         return Ok(file);
     }
     Err(format!(
-        "the CUDA trainer {}{hint}; build it {BUILD}\n    and put target/release/{NAME} beside this program, or its path into \
-         {NAMED_BY}",
+        "the CUDA trainer {}{hint}: build it {BUILD}, and put target/release/{NAME} beside this program, or its path into {NAMED_BY}",
         file.display()
     ))
 }
