@@ -36,14 +36,16 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         ("prune", cfg!(feature = "prune"), "train, prune, compile, inspect, analyze, shrink"),
         ("tract", cfg!(feature = "tract"), "engine tract with the sparse kernels"),
         ("ort", cfg!(feature = "ort"), "engine ort (ONNX Runtime, library found at run time)"),
-        ("cuda", cfg!(feature = "cuda"), "training on NVIDIA GPUs"),
+        ("cuda", cfg!(feature = "cuda"), "training on NVIDIA GPUs in this program, without a CUDA trainer beside it"),
     ];
     let onnx_runtime = onnx_runtime::find(args.ort_library.as_deref());
     let kernels = sentei_kernels::kernels();
     let boards = boards();
-    let sections: [Vec<Row>; 5] = [
+    let trainer = trainer();
+    let sections: [Vec<Row>; 6] = [
         machine_rows(&machine),
         feature_rows(&features),
+        trainer.iter().map(|found| ("CUDA trainer".into(), found_or_missing(found))).collect(),
         onnx_runtime::rows(&onnx_runtime),
         boards.iter().map(|(triple, found)| (format!("building for {triple}"), found_or_missing(found))).collect(),
         kernel_rows(&kernels),
@@ -57,6 +59,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         "version": env!("CARGO_PKG_VERSION"),
         "machine": machine,
         "features": features.iter().filter(|f| f.1).map(|f| f.0).collect::<Vec<_>>(),
+        "cuda_trainer": trainer.as_ref().map(|found| json!({ "file": found.as_ref().ok(), "missing": found.as_ref().err() })),
         "boards": boards.iter().map(|(triple, found)| json!({
             "target": triple, "built_with": found.as_ref().ok(), "missing": found.as_ref().err(),
         })).collect::<Vec<_>>(),
@@ -81,6 +84,14 @@ fn boards() -> Vec<(&'static str, Result<String, Vec<String>>)> {
         (target.triple(), found.map_err(missing))
     };
     Target::value_variants().iter().map(found).collect()
+}
+
+/// The program that trains on a GPU, or what is missing for it; none where nothing can be trained.
+fn trainer() -> Option<Result<String, Vec<String>>> {
+    #[cfg(feature = "prune")]
+    return Some(crate::trainer::find().map(|file| file.display().to_string()).map_err(|missing| vec![missing]));
+    #[cfg(not(feature = "prune"))]
+    None
 }
 
 fn found_or_missing(found: &Result<String, Vec<String>>) -> String {

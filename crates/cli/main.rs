@@ -58,6 +58,8 @@ mod sweep;
 #[cfg(feature = "prune")]
 mod train;
 #[cfg(feature = "prune")]
+mod trainer;
+#[cfg(feature = "prune")]
 mod training;
 
 #[cfg(not(feature = "prune"))]

@@ -22,6 +22,7 @@ use crate::data_recipe;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::recipe::Recipe;
+use crate::trainer;
 
 /// Everything that training needs beside a graph.
 pub struct Workbench {
@@ -43,7 +44,7 @@ impl Workbench {
     /// When the recipe is out of range, the images cannot be read, or the device is not there (exit code 5).
     pub fn open(recipe: Recipe, progress: Progress) -> Result<Self> {
         recipe.check()?;
-        let device = sentei_prune::device(&recipe.device)?;
+        let device = trainer::device(&recipe.device)?;
         let data = data_recipe::open(&recipe.data)?;
         Ok(Workbench { recipe, data, progress, device, stop: Stop::never() })
     }

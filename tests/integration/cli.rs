@@ -44,14 +44,6 @@ fn an_unknown_recipe_key_is_refused_by_line() {
     assert!(!folder.path().join("runs").exists(), "nothing was begun");
 }
 
-#[cfg(not(feature = "cuda"))]
-#[test]
-fn a_device_that_is_not_there_is_exit_code_5() {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let (code, text) = failure(sentei().current_dir(folder.path()).args(["train", "--device", "cuda"]));
-    assert!(code == 5 && text.contains("cuda"), "{code} {text}");
-}
-
 #[test]
 fn an_engine_that_is_not_there_is_exit_code_5_and_says_how_to_get_it() {
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -117,7 +109,7 @@ fn completions_are_printed_for_a_shell() {
 }
 
 /// A pruned linear layer, written with the library.
-fn tiny_model(folder: &std::path::Path) -> std::path::PathBuf {
+pub fn tiny_model(folder: &std::path::Path) -> std::path::PathBuf {
     let graph = sentei_graph::Graph::parse("x = input f32[1,64]\ny = Gemm(x, w[32,64], b[32])").expect("parses");
     let bytes = sentei_convert::export(&graph, sentei_convert::ExportOptions::default()).expect("exports");
     let path = folder.join("tiny.onnx");

@@ -11,4 +11,6 @@ mod pipeline;
 mod providers;
 mod support;
 mod sweep;
+#[cfg(all(unix, not(feature = "cuda")))]
+mod trainer;
 mod two_of_four;

@@ -1,6 +1,6 @@
 //! Turns `--device` into a candle device.
 
-use candle_core::Device;
+use candle_core::{DType, Device, Tensor};
 
 use crate::PruneError;
 
@@ -24,7 +24,22 @@ fn cuda(spec: &str, index: usize) -> Result<Device, PruneError> {
     if !cfg!(feature = "cuda") {
         return Err(absent("this build has no CUDA; build it with `--features cuda`, or use `--device cpu`".into()));
     }
-    Device::new_cuda(index).map_err(|e| absent(e.to_string()))
+    works(index).map_err(|error| {
+        // A backtrace may follow.
+        let error = error.to_string();
+        absent(format!(
+            "CUDA cannot compute on that GPU ({}); `nvidia-smi` lists those that are there and the driver, which must be 580 or \
+             newer; for another GPU than it was built for, build again with its CUDA_COMPUTE_CAP",
+            error.lines().next().unwrap_or_default()
+        ))
+    })
+}
+
+/// The GPU, after it has added 1 to 0: a driver may be too old for the kernels, or they for another GPU.
+fn works(index: usize) -> candle_core::Result<Device> {
+    let device = Device::new_cuda(index)?;
+    Tensor::zeros(1, DType::F32, &device)?.affine(1.0, 1.0)?.to_vec1::<f32>()?;
+    Ok(device)
 }
 
 #[cfg(test)]

@@ -49,6 +49,7 @@ mod dropout;
 mod engine;
 mod error;
 mod evaluate;
+mod given;
 pub mod granularity;
 mod layers;
 pub mod limit;

@@ -107,7 +107,7 @@ impl Net {
 
     /// As [`Net::new`] in the precision `dtype`: `F32`, or `F64` for analysis where rounding matters.
     ///
-    /// A network in `F64` runs candle's own convolutions and is many times slower. The optimisers of this crate step networks
+    /// A network in `F64` convolves with products of candle's and is many times slower. The optimisers of this crate step networks
     /// in `F32` only.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! Batch normalisation over axis 1: one fused op on the CPU for training, another for evaluation, and the tangents of both.
 
 mod affine;
+mod elsewhere;
 mod fused_tangent;
 mod tangent;
 
@@ -88,11 +89,7 @@ pub(crate) fn normalise(
     activation: Option<Piecewise>,
 ) -> Result<Tensor> {
     if !has_custom_ops(x) {
-        let centred = x.broadcast_sub(&beside(&mean_of(x)?, x)?)?;
-        let variance = mean_of(&centred.sqr()?)?;
-        let scale = gamma.div(&variance.affine(1.0, f64::from(epsilon))?.sqrt()?)?;
-        let y = centred.broadcast_mul(&beside(&scale, x)?)?.broadcast_add(&beside(beta, x)?)?;
-        return activation.map_or(Ok(y.clone()), |f| crate::lower::piecewise(&y, f));
+        return elsewhere::normalise(x, gamma, beta, batch, epsilon, activation);
     }
     let inverse = batch.variance.to_vec1::<f32>()?.into_iter().map(|v| 1.0 / (v + epsilon).sqrt()).collect();
     let op = Normalise { mean: batch.mean.to_vec1()?.into(), inverse, count: batch.count, activation };
@@ -293,14 +290,17 @@ mod tests {
             let (x, gamma, beta) = (noise(shape, 0.1), noise(&shape[1..2], 0.2), noise(&shape[1..2], 0.9));
             let batch = statistics(&x).unwrap();
             let ours = normalise(&x, &gamma, &beta, &batch, 1e-3, activation).unwrap();
+            let other = elsewhere::normalise(&x, &gamma, &beta, &batch, 1e-3, activation).unwrap();
             let plain = composed(&x, &gamma, &beta, 1e-3);
             let expected = activation.map_or(plain.clone(), |f| crate::lower::piecewise(&plain, f).unwrap());
             close(&ours, &expected);
+            close(&other, &expected);
             let weights = noise(shape, 0.5).as_detached_tensor();
             let backward = |y: Tensor| (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
-            let (ours, expected) = (backward(ours), backward(expected));
+            let (ours, other, expected) = (backward(ours), backward(other), backward(expected));
             for var in [&x, &gamma, &beta] {
                 close(ours.get(var).unwrap(), expected.get(var).unwrap());
+                close(other.get(var).unwrap(), expected.get(var).unwrap());
             }
         }
     }

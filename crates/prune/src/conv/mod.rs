@@ -3,21 +3,23 @@
 //! On the CPU three custom ops do the work: forward, input gradient and weight gradient. Each is linear in both arguments and
 //! its derivatives are the other two, so the set is closed under differentiation. Results do not depend on thread timing nor on
 //! the number of threads: work is cut by shape alone and every sum has a fixed order.
-//! Other devices, and double precision, run candle's own convolution behind the same functions.
+//! Other devices, and double precision, run products of candle's behind the same functions.
 
 use candle_core::{DType, Result, Tensor, bail};
 
-mod candle_path;
 mod columns;
 mod dense;
 mod depthwise;
+pub(crate) mod gathered;
 mod ops;
 
 use ops::{AddBias, Forward};
 pub(crate) use ops::{channel_sum, lane_sum};
 
+use crate::given::{given, wanted};
+
 /// How a kernel slides: attributes of `Conv` that no tensor carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Window {
     /// Step down and right.
     pub stride: [usize; 2],
@@ -28,7 +30,7 @@ pub(crate) struct Window {
 }
 
 /// Every length of one convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Geometry {
     pub batch: usize,
     pub groups: usize,
@@ -133,7 +135,7 @@ pub(crate) fn conv2d(
 ) -> Result<Tensor> {
     let geometry = Geometry::new(x.dims(), weight.dims(), window, groups)?;
     let y = if !has_custom_ops(x) {
-        candle_path::conv2d(x, weight, &geometry)?
+        gathered::conv2d(x, weight, geometry)?
     } else {
         x.contiguous()?.apply_op2(&weight.contiguous()?, Forward(geometry))?
     };
@@ -147,7 +149,8 @@ pub(crate) fn add_bias(y: &Tensor, bias: &Tensor) -> Result<Tensor> {
     }
     let mut shape = vec![1; y.rank()];
     shape[1] = y.dim(1)?;
-    y.broadcast_add(&bias.reshape(shape)?)
+    let value = y.detach().broadcast_add(&bias.detach().reshape(shape)?)?;
+    given(y, bias, value, |y, bias, g| Ok((wanted(y, || Ok(g.clone()))?, wanted(bias, || channel_sum(g))?)))
 }
 
 /// `x W^T + bias` for `x` `[N, F]`, `weight` `[O, F]`, `bias` `[O]`.
@@ -242,7 +245,7 @@ mod tests {
             let (x, w) = (noise(&[2, 3, 7, 6], 0.1), noise(&weight, 0.2));
             let geometry = Geometry::new(x.dims(), w.dims(), window, groups).unwrap();
             let ours = conv2d(&x, &w, None, window, groups).unwrap();
-            let candles = candle_path::conv2d(&x, &w, &geometry).unwrap();
+            let candles = gathered::conv2d(&x, &w, geometry).unwrap();
             close(&candles, &ours);
             let v = noise(&geometry.output_shape(), 0.3).as_detached_tensor();
             let (ours, candles) = (inner(&ours, &v).backward().unwrap(), inner(&candles, &v).backward().unwrap());

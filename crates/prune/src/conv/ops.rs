@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::{Geometry, dense, depthwise, has_custom_ops};
+use crate::given::wanted;
 
 /// The floats of a contiguous tensor.
 pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -16,11 +17,6 @@ pub(super) fn view<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [
 fn storage_type(storage: &CpuStorage) -> candle_core::DType {
     use candle_core::backend::BackendStorage;
     storage.dtype()
-}
-
-/// The gradient with respect to `arg`, unless nothing upstream of it is trained.
-fn wanted(arg: &Tensor, gradient: impl FnOnce() -> Result<Tensor>) -> Result<Option<Tensor>> {
-    if arg.track_op() { gradient().map(Some) } else { Ok(None) }
 }
 
 /// `(x, weight) -> y`.
@@ -95,7 +91,8 @@ pub(crate) fn channel_sum(y: &Tensor) -> Result<Tensor> {
         return y.contiguous()?.apply_op1(ChannelSum);
     }
     let (batch, channels) = (y.dim(0)?, y.dim(1)?);
-    y.reshape((batch, channels, ()))?.sum((0, 2))
+    // In two steps, because a GPU adds up one number per block of threads.
+    y.reshape((batch, channels, ()))?.sum(2)?.sum(0)
 }
 
 impl CustomOp2 for AddBias {

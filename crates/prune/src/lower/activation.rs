@@ -3,6 +3,8 @@
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 use rayon::prelude::*;
 
+use crate::given::given;
+
 /// An activation of straight pieces. At a corner the slope is that of the flatter side.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Piecewise {
@@ -108,12 +110,19 @@ pub(crate) fn piecewise(x: &Tensor, f: Piecewise) -> Result<Tensor> {
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op1(Activate(f));
     }
-    match f {
-        Piecewise::Leaky { alpha: 0.0 } => x.relu(),
-        Piecewise::Leaky { alpha } => x.relu()? - x.neg()?.relu()?.affine(f64::from(alpha), 0.0)?,
-        Piecewise::Clip { min, max } => x.clamp(min, max),
-        Piecewise::HardSigmoid { alpha, beta } => x.affine(f64::from(alpha), f64::from(beta))?.clamp(0f32, 1f32),
-    }
+    elsewhere(x, f)
+}
+
+/// [`Activate`] in candle's own ops, with the slope of [`PullBack`] at the kinks.
+fn elsewhere(x: &Tensor, f: Piecewise) -> Result<Tensor> {
+    let v = x.detach();
+    let value = match f {
+        Piecewise::Leaky { alpha: 0.0 } => v.relu()?,
+        Piecewise::Leaky { alpha } => (v.relu()? - v.neg()?.relu()?.affine(f64::from(alpha), 0.0)?)?,
+        Piecewise::Clip { min, max } => v.clamp(min, max)?,
+        Piecewise::HardSigmoid { alpha, beta } => v.affine(f64::from(alpha), f64::from(beta))?.clamp(0f32, 1f32)?,
+    };
+    given(x, x, value, move |x, _, g| Ok((Some((slope(&x.detach(), f)? * g)?), None)))
 }
 
 /// `f'(x) dx`, like `x`; the slope is a constant to the gradient, because `f''` is zero almost everywhere.
@@ -203,14 +212,14 @@ impl CustomOp2 for PullBack {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{Device, Var};
 
     use super::*;
 
     #[test]
     fn the_slope_of_other_devices_is_that_of_the_custom_op() {
         let x = [-3.0f32, -0.8, -0.5, -0.2, 0.0, 0.1, 0.4, 0.7, 0.9, 4.0];
-        let x = Tensor::new(&x, &Device::Cpu).unwrap();
+        let x = Var::new(&x, &Device::Cpu).unwrap();
         let ones = x.ones_like().unwrap();
         for f in [
             Piecewise::Leaky { alpha: 0.0 },
@@ -220,7 +229,10 @@ mod tests {
             Piecewise::HardSigmoid { alpha: -0.5, beta: 0.5 },
         ] {
             let ours: Vec<f32> = piecewise_tangent(&x, &ones, f).unwrap().to_vec1().unwrap();
-            let candles: Vec<f32> = slope(&x, f).unwrap().to_vec1().unwrap();
+            let y = elsewhere(&x, f).unwrap();
+            assert_eq!(y.to_vec1::<f32>().unwrap(), piecewise(&x, f).unwrap().to_vec1::<f32>().unwrap(), "{f:?}");
+            let grads = y.sum_all().unwrap().backward().unwrap();
+            let candles: Vec<f32> = grads.get(&x).unwrap().to_vec1().unwrap();
             assert!(ours.iter().zip(&candles).all(|(a, b)| (a - b).abs() < 1e-6), "{f:?}: {candles:?} is not {ours:?}");
             assert!(ours.iter().any(|v| *v != ours[0]), "{f:?} has two slopes");
         }

@@ -5,6 +5,7 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::activation::floats;
+use crate::conv::{self, Window, gathered};
 
 /// Every length of one pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,16 +92,7 @@ pub(super) fn max(x: &Tensor, g: Geometry) -> Result<Tensor> {
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op1(Max(g));
     }
-    let x = pad(x, &g, f32::MIN)?;
-    let mut best: Option<Tensor> = None;
-    for_taps(&x, &g, |tap| {
-        best = Some(match &best {
-            Some(best) => best.maximum(&tap)?,
-            None => tap,
-        });
-        Ok(())
-    })?;
-    Ok(best.expect("a kernel has at least one tap"))
+    pick(&x.detach(), x, g)
 }
 
 /// `dx` where [`max`] finds the largest `x`, `[N, C, oh, ow]`; linear in `dx`, with the places a constant to the gradient.
@@ -130,12 +122,20 @@ pub(super) fn average(x: &Tensor, g: Geometry, count_padding: bool) -> Result<Te
     if x.device().is_cpu() {
         return x.contiguous()?.apply_op1(Average { g, count_padding });
     }
-    let x = pad(x, &g, 0.0)?;
-    let mut sum = Tensor::zeros(g.shape(g.output), x.dtype(), x.device())?;
-    for_taps(&x, &g, |tap| {
-        sum = (&sum + tap)?;
-        Ok(())
-    })?;
+    average_elsewhere(x, g, count_padding)
+}
+
+/// [`Average`] in candle's own ops: a sum, or a depthwise convolution with ones where windows are smaller than the input.
+fn average_elsewhere(x: &Tensor, g: Geometry, count_padding: bool) -> Result<Tensor> {
+    let [batch, channels] = g.planes;
+    if g.kernel == g.input && g.pads == [0; 4] {
+        let share = 1.0 / (g.input[0] * g.input[1]).max(1) as f64;
+        let mean = x.reshape((batch, channels, ()))?.sum(2)?.affine(share, 0.0)?;
+        return mean.reshape((batch, channels, 1, 1));
+    }
+    let ones = Tensor::ones((channels, 1, g.kernel[0], g.kernel[1]), x.dtype(), x.device())?;
+    let window = Window { stride: g.stride, pads: g.pads, dilation: [1, 1] };
+    let sum = gathered::conv2d(x, &ones, conv::Geometry::new(x.dims(), ones.dims(), window, channels)?)?;
     let mut shares = vec![0.0; g.output[0] * g.output[1]];
     g.windows(|o, rows, columns| shares[o] = share::<f64>(&g, count_padding, rows, columns));
     let shares = Tensor::from_vec(shares, (1, 1, g.output[0], g.output[1]), x.device())?;
@@ -164,25 +164,18 @@ fn pad(x: &Tensor, g: &Geometry, value: f32) -> Result<Tensor> {
     Ok(y)
 }
 
+/// For every tap of the kernel, what it sees of the padded `x`, like the output.
 fn taps(x: &Tensor, g: &Geometry) -> Result<Vec<Tensor>> {
     let mut all = Vec::with_capacity(g.kernel[0] * g.kernel[1]);
-    for_taps(x, g, |tap| {
-        all.push(tap);
-        Ok(())
-    })?;
-    Ok(all)
-}
-
-fn for_taps(x: &Tensor, g: &Geometry, mut each: impl FnMut(Tensor) -> Result<()>) -> Result<()> {
     let ([batch, channels], [oh, ow], [down, right]) = (g.planes, g.output, g.stride);
     for ky in 0..g.kernel[0] {
         for kx in 0..g.kernel[1] {
             let cut = x.narrow(2, ky, oh * down)?.narrow(3, kx, ow * right)?.contiguous()?;
             let cut = cut.reshape((batch, channels, oh, down, ow, right))?;
-            each(cut.narrow(3, 0, 1)?.narrow(5, 0, 1)?.contiguous()?.reshape((batch, channels, oh, ow))?)?;
+            all.push(cut.narrow(3, 0, 1)?.narrow(5, 0, 1)?.contiguous()?.reshape((batch, channels, oh, ow))?);
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 /// `x -> y`.
@@ -349,7 +342,7 @@ impl CustomOp1 for Spread {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Var};
 
     use super::*;
     use crate::testing::noise;
@@ -377,6 +370,44 @@ mod tests {
                 let values = flat(x.clone());
                 let picked: Vec<f64> = ours.iter().map(|i| values[*i as usize]).collect();
                 assert_eq!(flat(max(&x, g).unwrap()), picked, "{kernel:?} {dtype:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn other_devices_give_every_gradient_to_the_first_winner() {
+        let x = Var::from_tensor(&random((2, 3, 7, 9), "x")).unwrap();
+        let g = Geometry::new(&x, [3, 2], [2, 1], [1, 0, 1, 1]).unwrap();
+        let weights = Tensor::rand(0f32, 1.0, g.shape(g.output), &Device::Cpu).unwrap();
+        let gradient = |y: Tensor| {
+            let grads = (y * &weights).unwrap().sum_all().unwrap().backward().unwrap();
+            grads.get(&x).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let (ours, other) = (gradient(max(&x, g).unwrap()), gradient(pick(&x.as_detached_tensor(), &x, g).unwrap()));
+        assert!(ours.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-5), "{other:?} is not {ours:?}");
+        assert!(ours.contains(&0.0));
+    }
+
+    #[test]
+    fn other_devices_have_the_same_means_and_gradients() {
+        let x = Var::from_tensor(&random((2, 3, 7, 9), "x")).unwrap();
+        for (kernel, stride, pads) in [
+            ([7, 9], [1, 1], [0; 4]),
+            ([2, 2], [2, 2], [0; 4]),
+            ([3, 2], [2, 1], [1, 0, 1, 1]),
+            ([7, 9], [1, 1], [1; 4]),
+        ] {
+            let g = Geometry::new(&x, kernel, stride, pads).unwrap();
+            for count_padding in [false, true] {
+                let both = |y: Tensor| {
+                    let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+                    let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    [flat(&y), flat(grads.get(&x).unwrap())].concat()
+                };
+                let ours = both(average(&x, g, count_padding).unwrap());
+                let other = both(average_elsewhere(&x, g, count_padding).unwrap());
+                assert_eq!(ours.len(), other.len());
+                assert!(ours.iter().zip(&other).all(|(a, b)| (a - b).abs() < 1e-5), "{kernel:?}: {other:?}, {ours:?}");
             }
         }
     }
