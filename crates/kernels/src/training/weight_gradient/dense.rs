@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::bands::{Band, Bands, common};
 use super::kernels::{Kernels, checked, kernels_of};
+use super::one_pixel::OnePixel;
 use super::scratch::Pool;
 use super::tiles::{Rect, Steps, Tile};
 use crate::gemv::Lines;
@@ -40,6 +41,8 @@ pub struct WeightGradient {
     /// Bands that a tile goes through before the next tile's turn.
     together: usize,
     scratch: Pool<Scratch>,
+    /// What computes a fully connected layer.
+    one_pixel: Option<OnePixel>,
 }
 
 /// What a task needs.
@@ -82,7 +85,12 @@ impl WeightGradient {
         let kernels = kernels_of(isa);
         let tile = if geometry.group_in() <= kernels.few_channels.1 { kernels.few_channels } else { kernels.tile };
         let bands = Bands::new(&geometry, lanes, band_pixels(&geometry, tile, kernels.lanes));
-        let mut layer = Self { isa, geometry, lanes, tile, bands, together: 1, scratch: Pool::new(1, Scratch::none) };
+        let one_pixel = OnePixel::new(isa, geometry, lanes);
+        let scratch = Pool::new(1, Scratch::none);
+        let mut layer = Self { isa, geometry, lanes, tile, bands, together: 1, scratch, one_pixel };
+        if layer.one_pixel.is_some() {
+            return Ok(layer);
+        }
         let cut = layer.cut(1);
         let g = &layer.geometry;
         let (outputs, channels) = (g.group_out().div_ceil(cut.outputs), g.group_in().div_ceil(cut.channels));
@@ -118,6 +126,9 @@ impl WeightGradient {
         assert_eq!(x.len(), self.lanes.len(g.in_channels * g.in_plane()), "length of the input");
         assert_eq!(gy.len(), self.lanes.len(g.out_channels * g.out_plane()), "length of the output's gradient");
         assert_eq!(gw.len(), g.weights(), "length of the weights' gradient");
+        if let Some(layer) = &self.one_pixel {
+            return layer.run(team, x, gy, gw);
+        }
         let cut = self.cut(team.threads());
         let gw = Output::new(gw);
         tasks(team, g.groups * cut.outputs * cut.channels * cut.taps, |index| {
@@ -299,17 +310,17 @@ impl Scratch {
 }
 
 /// `len` in tiles of about equal width.
-struct Tiles {
-    len: usize,
-    count: usize,
+pub(super) struct Tiles {
+    pub len: usize,
+    pub count: usize,
 }
 
 impl Tiles {
-    fn new(len: usize, most: usize) -> Self {
+    pub fn new(len: usize, most: usize) -> Self {
         Self { len, count: len.div_ceil(most) }
     }
 
-    fn get(&self, index: usize) -> Range<usize> {
+    pub fn get(&self, index: usize) -> Range<usize> {
         index * self.len / self.count..(index + 1) * self.len / self.count
     }
 }

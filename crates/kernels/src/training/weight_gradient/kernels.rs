@@ -1,5 +1,6 @@
 //! The functions of each instruction set, and what an ill-fitting call is told.
 
+use super::panels::{Products, Turn};
 use super::tiles::{Rect, Tile};
 use crate::{Isa, KernelError};
 
@@ -12,20 +13,27 @@ pub(super) struct Kernels {
     pub tile: (usize, usize),
     /// The same where a group has no more input channels than these.
     pub few_channels: (usize, usize),
+    /// Most outputs, and vectors of features, of fully connected layers.
+    pub panel: (usize, usize),
     pub add_tile: unsafe fn(&Tile, &[Rect], *const f32, *const f32, *mut f32),
     pub add_bundle: unsafe fn(&Rect, *const f32, *const f32, &[usize], &[isize], *mut f32),
     pub add_lanes: unsafe fn(*const f32, usize, *mut f32),
+    pub turn: unsafe fn(Turn, *const f32, *mut f32),
+    pub products: unsafe fn(&Products, *const f32, *const f32, *mut f32),
 }
 
 macro_rules! kernels {
-    ($module:ident, $tile:expr, $few_channels:expr) => {
+    ($module:ident, $tile:expr, $few_channels:expr, $panel:expr) => {
         Kernels {
             lanes: crate::isa::$module::LANES,
             tile: $tile,
             few_channels: $few_channels,
+            panel: $panel,
             add_tile: super::$module::tile,
             add_bundle: super::$module::bundle,
             add_lanes: super::$module::lanes,
+            turn: super::$module::turn,
+            products: super::$module::products,
         }
     };
 }
@@ -33,12 +41,12 @@ macro_rules! kernels {
 pub(super) fn kernels_of(isa: Isa) -> Kernels {
     match isa {
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx512 => kernels!(avx512, (4, 6), (8, 3)),
+        Isa::Avx512 => kernels!(avx512, (4, 6), (8, 3), (8, 3)),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => kernels!(avx2, (4, 3), (4, 3)),
+        Isa::Avx2 => kernels!(avx2, (4, 3), (4, 3), (4, 3)),
         #[cfg(target_arch = "aarch64")]
-        Isa::Neon => kernels!(neon, (4, 6), (8, 3)),
-        _ => kernels!(scalar, (2, 2), (2, 2)),
+        Isa::Neon => kernels!(neon, (4, 6), (8, 3), (8, 3)),
+        _ => kernels!(scalar, (2, 2), (2, 2), (2, 2)),
     }
 }
 

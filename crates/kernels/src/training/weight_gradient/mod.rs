@@ -6,6 +6,9 @@
 //!
 //! Taps differ in which outputs they reach, so a tile of weights is of one tap, and the pixels it adds are one rectangle per block.
 //! Pixels are taken in [`bands`] that stay in the cache from tap to tap; sums wait in scratch meanwhile.
+//!
+//! All weights of a fully connected layer are computed with features instead of images side by side ([`one_pixel`]), in the
+//! same order, so to the same bits.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -16,6 +19,8 @@ mod dense;
 mod kernels;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+mod one_pixel;
+mod panels;
 mod plan;
 mod scalar;
 mod scratch;

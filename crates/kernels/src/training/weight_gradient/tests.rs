@@ -154,6 +154,9 @@ fn layers_of_networks_have_the_bits_of_the_order_of_sums() {
             (same([37, 9], 2, 3), 64),
             (same([64, 5], 1, 3), 20),
             (same([131, 23], 1, 1), 100),
+            (same([97, 300], 1, 1), 17),
+            (same([5, 40], 1, 1), 3),
+            (same([32, 1], 1, 1), 48),
             (same([30, 11], 11, 1), 20),
             (same([1, 6], 14, 5), 17),
         ];
@@ -190,6 +193,7 @@ fn without_images_gradients_are_zero() {
         let case = Case::new(isa, same([2, 3], 4, 3), 0);
         assert_eq!(case.dense(1), [0.0; 54]);
         assert_eq!(case.surviving(&[true; 54], 1), [0.0; 54]);
+        assert_eq!(Case::new(isa, same([20, 3], 1, 1), 0).dense(2), [0.0; 60]);
     }
 }
 
