@@ -202,3 +202,23 @@ fn masked_nets_train_to_the_same_bits_sparse_and_dense() {
         }
     }
 }
+
+#[test]
+fn a_step_gives_the_same_bits_on_any_number_of_threads() {
+    for (name, channels, side, batch) in [("resnet8", 3, 16, 20), ("mobilenet", 3, 32, 16), ("lenet5", 1, 28, 33)] {
+        let spec = sentei_models::Spec { channels, height: side, width: side, classes: 5, seed: 1 };
+        let graph = sentei_models::build(name, &spec).unwrap();
+        let (x, labels) = (noise(&[batch, channels, side, side], 0.3), labels(batch));
+        let on = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| by_engine(&graph, &x, &labels, None))
+        };
+        let one = on(1);
+        for threads in [2, 3] {
+            let more = on(threads);
+            assert_eq!(more.logits, one.logits, "{name} on {threads} threads");
+            assert_eq!(more.gradients, one.gradients, "{name} on {threads} threads");
+            assert_eq!(more.buffers, one.buffers, "{name} on {threads} threads");
+        }
+    }
+}
