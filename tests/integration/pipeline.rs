@@ -159,6 +159,23 @@ fn a_folder_with_a_run_is_left_alone() {
 }
 
 #[test]
+fn a_profile_says_where_the_time_of_training_went() {
+    let folder = workplace();
+    let train = |more: &[&str]| {
+        let args = ["train", "--recipe", "quick.toml", "--data", "images", "--epochs", "1", "-o", "a.onnx"];
+        let done = sentei().current_dir(folder.path()).args(args).args(more).output().expect("sentei runs");
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stderr).expect("text")
+    };
+    let text = train(&["--profile"]);
+    let table = text.split_once("Where the time of `train` went").expect("a table").1;
+    for part in ["Conv", "forward", "input gradient", "weight gradient", "BatchNorm", "optimiser", "loading", "%"] {
+        assert!(table.contains(part), "no {part} in {table}");
+    }
+    assert!(!train(&[]).contains("Where the time"));
+}
+
+#[test]
 fn an_imported_onnx_file_goes_through_the_single_verbs() {
     let folder = workplace();
     let at = |args: &[&str]| {

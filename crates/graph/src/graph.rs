@@ -178,6 +178,15 @@ impl Graph {
         *slot = tensor;
     }
 
+    /// Frees the numbers of a constant and keeps its shape, for whoever holds them elsewhere: until [`Graph::set_initializer`] it
+    /// has none to read.
+    ///
+    /// # Panics
+    /// When `value` is not an initializer of this graph.
+    pub fn forget(&mut self, value: ValueId) {
+        self.initializers.get_mut(&value).expect("value is an initializer of this graph").data = Vec::new();
+    }
+
     /// The node that computes a value, unless it is an input or a constant.
     pub fn producer(&self, value: ValueId) -> Option<NodeId> {
         self.nodes.iter().position(|n| n.output == value).map(|i| NodeId(i as u32))
@@ -221,7 +230,23 @@ impl Graph {
     /// # Errors
     /// [`GraphError::Node`] when an op refuses its inputs, [`GraphError::Undefined`] for a dangling read.
     pub fn facts(&self) -> Result<HashMap<ValueId, Fact>, GraphError> {
-        let mut facts: HashMap<ValueId, Fact> = self.inputs.iter().cloned().collect();
+        self.facts_from(self.inputs.iter().cloned().collect())
+    }
+
+    /// As [`Graph::facts`], for inputs with `batch` on axis 0.
+    ///
+    /// # Errors
+    /// As [`Graph::facts`].
+    pub fn facts_for(&self, batch: usize) -> Result<HashMap<ValueId, Fact>, GraphError> {
+        let input = |(id, fact): &(ValueId, Fact)| {
+            let mut fact = fact.clone();
+            fact.shape.iter_mut().take(1).for_each(|first| *first = batch);
+            (*id, fact)
+        };
+        self.facts_from(self.inputs.iter().map(input).collect())
+    }
+
+    fn facts_from(&self, mut facts: HashMap<ValueId, Fact>) -> Result<HashMap<ValueId, Fact>, GraphError> {
         facts.extend(self.initializers.iter().map(|(id, t)| (*id, t.fact())));
         for node in &self.nodes {
             let inputs = self.gather(node, &facts)?;

@@ -43,7 +43,7 @@ impl fmt::Display for Fact {
 pub struct Tensor {
     /// Length of each axis, outermost first.
     pub shape: Vec<usize>,
-    /// Row-major values; as many as the product of `shape`.
+    /// Row-major values; as many as the product of `shape`, or none where a graph was told to forget them.
     pub data: Vec<f32>,
 }
 

@@ -124,6 +124,7 @@ impl Net {
         let mut values = HashMap::new();
         let mut params = Vec::new();
         let mut buffers = BTreeMap::new();
+        let mut structure = graph.clone();
         for (id, role) in graph.parameters() {
             let tensor = graph.initializer(id).expect("parameters are initializers");
             let value = Tensor::from_slice(&tensor.data, tensor.shape.as_slice(), device)?.to_dtype(dtype)?;
@@ -132,6 +133,7 @@ impl Net {
                 values.insert(id, value);
                 continue;
             }
+            structure.forget(id);
             let var = Var::from_tensor(&value)?;
             values.insert(id, var.as_tensor().clone());
             if role.is_trainable() {
@@ -142,8 +144,17 @@ impl Net {
         }
         let logits = logits_of(graph);
         let plan = plan(graph, logits);
-        let (graph, device) = (graph.clone(), device.clone());
-        Ok(Net { graph, device, dtype, params, buffers, values, plan, logits, rates: HashMap::new() })
+        Ok(Net {
+            graph: structure,
+            device: device.clone(),
+            dtype,
+            params,
+            buffers,
+            values,
+            plan,
+            logits,
+            rates: HashMap::new(),
+        })
     }
 
     /// Output 0 before a final `Softmax`, for `x` of shape `[N, C, H, W]` or `[N, F]` with the graph's own lengths after axis 0.
@@ -301,7 +312,7 @@ impl Net {
         self.dtype
     }
 
-    /// The graph that was lowered, with its values at that time; see [`Net::to_graph`] for the current ones.
+    /// The graph that was lowered, without the values of parameters and buffers: see [`Net::to_graph`] for those.
     pub fn graph(&self) -> &Graph {
         &self.graph
     }

@@ -14,7 +14,7 @@ pub struct Lanes {
 impl Lanes {
     /// The layout of `batch` images for `isa`.
     pub fn new(isa: Isa, batch: usize) -> Self {
-        Self { batch, lanes: isa.lanes() }
+        Self { batch, lanes: isa.or_portable().lanes() }
     }
 
     /// Blocks of images.

@@ -105,8 +105,8 @@ mod tests {
         for c in 0..r.output[0] {
             for y in 0..r.output[1] {
                 for x in 0..r.output[2] {
-                    let at = [c, y, x].iter().enumerate().map(|(a, o)| r.start[a] + (o * r.step[a]) as isize);
-                    let at: Vec<isize> = at.collect();
+                    let out = [c, y, x];
+                    let at = [0, 1, 2].map(|a| r.start[a] + (out[a] * r.step[a]) as isize);
                     let inside = at.iter().zip(r.input).all(|(at, len)| (0..len as isize).contains(at));
                     let flat = || ((at[0] as usize * r.input[1]) + at[1] as usize) * r.input[2] + at[2] as usize;
                     found.push(((c * r.output[1] + y) * r.output[2] + x, inside.then(flat)));

@@ -69,8 +69,8 @@ impl Engine {
         if !net.device().is_cpu() || net.dtype() != candle_core::DType::F32 || batch == 0 {
             return Ok(None);
         }
-        let graph = net.graph().clone().with_batch(batch);
-        let Ok(facts) = graph.facts() else { return Ok(None) };
+        let graph = net.graph();
+        let Ok(facts) = graph.facts_for(batch) else { return Ok(None) };
         let (input, logits) = (graph.inputs()[0].0, net.logits());
         let is_map = |value: ValueId| graph.initializer(value).is_none();
         let parts = plan::parts(net.plan(), logits, is_map);

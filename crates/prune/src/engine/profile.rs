@@ -16,10 +16,13 @@ pub(super) enum Part {
     WeightGradient,
 }
 
+/// Runs, their time in all, and the kernel that ran last.
+type Spent = (u64, Duration, &'static str);
+
 /// Collects times, one row per layer and part.
 #[derive(Debug, Default)]
 pub(super) struct Profile {
-    rows: RefCell<Vec<[(u64, Duration, &'static str); 3]>>,
+    rows: RefCell<Vec<[Spent; 3]>>,
 }
 
 impl Profile {

@@ -60,7 +60,7 @@ impl<'a, 'r> Rounds<'a, 'r> {
         origin: Origin,
         run: &'a mut Run<'r>,
     ) -> Result<Self, TrainError> {
-        let masks = Masks::of_zeros(net.graph(), prunable);
+        let masks = Masks::of_zeros(&net.to_graph()?, prunable);
         let identity = match &run.checkpoint {
             None => Json::Null,
             Some(_) => json!({

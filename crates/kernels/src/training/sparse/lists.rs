@@ -18,6 +18,7 @@ pub(super) struct Changes {
     /// What to add to codes, modulo 2^32; nothing for a tap that falls outside.
     moved: Vec<Option<u32>>,
     /// The same for up to 32 taps: what to add, and a bit for each tap that falls inside.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "read by the AVX-512 kernels alone"))]
     pub few: Option<([u32; FEW], u32)>,
 }
 
