@@ -8,7 +8,8 @@ use sentei_kernels::team::Team;
 /// Elements that a thread takes at a time; large enough that handing them out costs nothing.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-static TEAM: Mutex<Option<Arc<Team>>> = Mutex::new(None);
+/// One per number of threads that was asked for; those that nobody uses sleep.
+static TEAMS: Mutex<Vec<Arc<Team>>> = Mutex::new(Vec::new());
 
 /// The team of as many threads as rayon would use here.
 ///
@@ -16,15 +17,13 @@ static TEAM: Mutex<Option<Arc<Team>>> = Mutex::new(None);
 /// When the system refuses a thread.
 pub(crate) fn team() -> io::Result<Arc<Team>> {
     let threads = rayon::current_num_threads();
-    let mut kept = TEAM.lock().unwrap_or_else(PoisonError::into_inner);
-    match &*kept {
-        Some(team) if team.threads() == threads => Ok(Arc::clone(team)),
-        _ => {
-            let team = Arc::new(Team::new(threads, false)?);
-            *kept = Some(Arc::clone(&team));
-            Ok(team)
-        }
+    let mut kept = TEAMS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(team) = kept.iter().find(|team| team.threads() == threads) {
+        return Ok(Arc::clone(team));
     }
+    let team = Arc::new(Team::new(threads, false)?);
+    kept.push(Arc::clone(&team));
+    Ok(team)
 }
 
 /// Runs `each` once on every part, on whichever thread of the team is free; on this one alone where no thread can be had.
@@ -44,5 +43,6 @@ mod tests {
         let pool = |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         assert_eq!(pool(3).install(|| team().unwrap().threads()), 3);
         assert_eq!(pool(1).install(|| team().unwrap().threads()), 1);
+        assert!(pool(3).install(|| Arc::ptr_eq(&team().unwrap(), &team().unwrap())));
     }
 }

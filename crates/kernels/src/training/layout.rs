@@ -23,6 +23,20 @@ pub fn to_lanes(team: &Team, lanes: Lanes, pixels: usize, images: &[f32], map: &
     run(team, isa_of(lanes.lanes), lanes.blocks() * pixels.div_ceil(TASK), &kernel);
 }
 
+/// Gives the lanes of images that do not count what the first image of their block has, so that they stay as finite as that one.
+///
+/// # Panics
+/// When the length does not fit.
+pub fn repeat_first(lanes: Lanes, pixels: usize, map: &mut [f32]) {
+    fits("the map", map.len(), lanes.len(pixels));
+    let Some(last) = lanes.blocks().checked_sub(1) else { return };
+    let images = lanes.images(last);
+    for pixel in map[lanes.len(pixels) / lanes.blocks() * last..].chunks_exact_mut(lanes.lanes) {
+        let first = pixel[0];
+        pixel[images..].fill(first);
+    }
+}
+
 /// Writes a map `[N / L][C][H][W][L]` as a batch `[N, C, H, W]`, without the lanes of images that do not count.
 ///
 /// * `pixels`: values of one image, `C * H * W`.

@@ -34,7 +34,7 @@ pub use depthwise::Depthwise;
 pub use geometry::ConvGeometry;
 pub use gradient::Gradient;
 pub use lanes::Lanes;
-pub use layout::{from_lanes, to_lanes};
+pub use layout::{from_lanes, repeat_first, to_lanes};
 pub use norm::{Norm, moments, norm_backward, norm_forward, normalise};
 pub use planes::Planes;
 pub use pointwise::{

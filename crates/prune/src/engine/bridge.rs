@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor, Var, bail};
 use sentei_graph::{Node, NodeId};
-use sentei_kernels::training::{Lanes, from_lanes, to_lanes};
+use sentei_kernels::training::{Lanes, from_lanes, repeat_first, to_lanes};
 
 use super::layer::{Context, Kept, Layer, Needs, Target, Trained};
 use super::profile::Part;
@@ -101,6 +101,7 @@ impl Layer for Bridge {
                 bail!("expected an output of {:?}, found {:?}", self.output, y.dims());
             }
             write(cx, &y, output)?;
+            repeat_first(cx.lanes, pixels(&self.output), output);
             Ok((vars, y))
         };
         self.run = Some(cx.profile.time(cx.row, Part::Forward, "candle", run)?);

@@ -98,7 +98,5 @@ pub(super) trait Layer {
     ) -> Result<()>;
 
     /// Prepares for the weights that `masks` leave.
-    fn follow(&mut self, _masks: &Masks) -> Result<()> {
-        Ok(())
-    }
+    fn follow(&mut self, _masks: &Masks) {}
 }

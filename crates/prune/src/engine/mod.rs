@@ -1,7 +1,7 @@
 //! A training step on the CPU, planned once for a net and a batch.
 //!
 //! The layout of the maps, the order of the layers, the place of every map and gradient and what the kernels need are found when
-//! the engine is made; a step then takes no new memory. Maps lie as `sentei_kernels::training` says, images side by side, so
+//! the engine is made; a step then takes no memory for maps. Maps lie as `sentei_kernels::training` says, images side by side, so
 //! that pruned weights of any pattern are left out at full speed. Ops without a kernel there run through candle, converted on
 //! the way. A step gives the same bits on every number of threads, and whether weights that are zero are left out or multiplied.
 //!
@@ -25,7 +25,7 @@ use candle_core::{Tensor, Var};
 use sentei_graph::{Op, ValueId};
 use sentei_kernels::Isa;
 use sentei_kernels::team::Team;
-use sentei_kernels::training::{Buffer, Lanes, add_assign, from_lanes, to_lanes};
+use sentei_kernels::training::{Buffer, Lanes, add_assign, from_lanes, repeat_first, to_lanes};
 
 use sentei_report::record::ProfileRow;
 
@@ -61,7 +61,7 @@ struct Node {
 
 impl Engine {
     /// An engine for `net` and batches of `batch` images; `None` for a net that only candle can train: one that is not f32 on the
-    /// CPU, reuses a parameter, or mixes the images of a batch.
+    /// CPU, reuses a parameter, mixes the images of a batch, or has a layer too large for the kernels.
     ///
     /// # Errors
     /// [`PruneError`] when the graph's shapes cannot be found or memory for gradients cannot be had.
@@ -73,7 +73,7 @@ impl Engine {
         let Ok(facts) = graph.facts_for(batch) else { return Ok(None) };
         let (input, logits) = (graph.inputs()[0].0, net.logits());
         let is_map = |value: ValueId| graph.initializer(value).is_none();
-        let parts = plan::parts(net.plan(), logits, is_map);
+        let parts = plan::parts(net.plan(), logits, is_map, |a, b| facts[&a] == facts[&b]);
         let mut shapes = HashMap::from([(input, facts[&input].shape.clone())]);
         let mut parameters = HashSet::new();
         for part in &parts {
@@ -94,9 +94,8 @@ impl Engine {
         let mut drafts = Vec::new();
         let mut names = Vec::new();
         for part in &parts {
-            let planned = &net.plan()[part.position];
-            let layer =
-                layers::layer(net, part, &shapes, (isa, lanes)).map_err(|source| net.blame(&planned.node, source))?;
+            // What a kernel refuses, as maps beyond its offsets, candle may still train.
+            let Ok(layer) = layers::layer(net, part, &shapes, (isa, lanes)) else { return Ok(None) };
             let inputs = part.inputs.iter().copied().filter(|v| is_map(*v)).collect();
             drafts.push(Draft { layer, inputs, output: part.output });
             names.push((graph.name(part.output).to_string(), op_name(net, part)));
@@ -133,7 +132,10 @@ impl Engine {
             let images = images.contiguous()?;
             let (storage, layout) = images.storage_and_layout();
             let values = floats(&storage, layout)?;
-            to_lanes(&self.team, self.lanes, pixels, values, &mut self.buffers[at][..self.lanes.len(pixels)]);
+            let map = &mut self.buffers[at][..self.lanes.len(pixels)];
+            to_lanes(&self.team, self.lanes, pixels, values, map);
+            // Sums over all lanes meet gradients of 0 there, and 0 times infinity would be no number.
+            repeat_first(self.lanes, pixels, map);
         }
         for row in 0..self.nodes.len() {
             self.run(row, net, seed).map_err(|source| self.blame(row, source))?;
@@ -176,14 +178,8 @@ impl Engine {
     }
 
     /// Leaves out the weights that `masks` remove, where that is faster.
-    ///
-    /// # Errors
-    /// [`PruneError::Node`] when a layer cannot be prepared.
-    pub fn follow(&mut self, masks: &Masks) -> Result<(), PruneError> {
-        for row in 0..self.nodes.len() {
-            self.nodes[row].layer.follow(masks).map_err(|source| self.blame(row, source))?;
-        }
-        Ok(())
+    pub fn follow(&mut self, masks: &Masks) {
+        self.nodes.iter_mut().for_each(|node| node.layer.follow(masks));
     }
 
     /// Where the time went since the engine was made.

@@ -31,7 +31,13 @@ pub(super) struct Part {
 /// A batch norm takes in the addition that is its only reader, and an addition the activation that is its only reader.
 ///
 /// * `is_map`: whether a value is computed from the images.
-pub(super) fn parts(plan: &[Planned], logits: ValueId, is_map: impl Fn(ValueId) -> bool) -> Vec<Part> {
+/// * `alike`: whether two values have one shape; an addition that repeats one of them is left to itself.
+pub(super) fn parts(
+    plan: &[Planned],
+    logits: ValueId,
+    is_map: impl Fn(ValueId) -> bool,
+    alike: impl Fn(ValueId, ValueId) -> bool,
+) -> Vec<Part> {
     let mut readers: HashMap<ValueId, Vec<usize>> = HashMap::new();
     for (position, planned) in plan.iter().enumerate() {
         planned.node.inputs.iter().for_each(|value| readers.entry(*value).or_default().push(position));
@@ -50,7 +56,7 @@ pub(super) fn parts(plan: &[Planned], logits: ValueId, is_map: impl Fn(ValueId) 
     for position in 0..plan.len() {
         let Op::Add(_) = plan[position].node.op else { continue };
         let [a, b] = plan[position].node.inputs[..] else { continue };
-        if !is_map(a) || !is_map(b) || a == b {
+        if !is_map(a) || !is_map(b) || a == b || !alike(a, b) {
             continue;
         }
         let follower = only_reader(plan[position].node.output).and_then(|reader| {

@@ -94,7 +94,7 @@ impl Piecewise {
     }
 }
 
-/// `min` wins over `max` when they cross, as in ONNX; NaN stays.
+/// `max` wins over `min` when they cross, as in ONNX; NaN stays.
 fn clip<T: PartialOrd>(x: T, min: T, max: T) -> T {
     let x = if x < min { min } else { x };
     if x > max { max } else { x }

@@ -37,7 +37,7 @@ impl AcDc<'_> {
 
 impl MaskPolicy for AcDc<'_> {
     fn reads_gradients(&self, step: u64) -> bool {
-        step > 0 && self.is_sparse(step) != self.is_sparse(step - 1)
+        self.is_sparse(step) != (step > 0 && self.is_sparse(step - 1))
     }
 
     fn remask(&self, view: StepView) -> Result<Option<Remask>, TrainError> {

@@ -204,7 +204,7 @@ impl Epochs<'_> {
                 let view = StepView { step: state.step, net, grads: &grads, optimizer, masks: &state.masks };
                 if let Some(new) = policy.remask(view)? {
                     enforce(net, optimizer, &new.masks, plan.dropout)?;
-                    stepper.follow(&new.masks)?;
+                    stepper.follow(&new.masks);
                     state.masks = new.masks;
                     // Epochs before this one had other masks: their weights are no candidates any more.
                     state.best = None;

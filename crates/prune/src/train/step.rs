@@ -22,23 +22,17 @@ impl Stepper {
     /// For batches of `batch` images, with the weights that `masks` leave.
     ///
     /// # Errors
-    /// When memory for the step cannot be had, or a layer not be prepared.
+    /// When memory for the step cannot be had.
     pub fn new(net: &Net, batch: usize, masks: &Masks) -> Result<Self, PruneError> {
         let engine = Engine::new(net, batch)?.map(Box::new);
         let mut stepper = Stepper { engine, logits: None, around: Vec::new() };
-        stepper.follow(masks)?;
+        stepper.follow(masks);
         Ok(stepper)
     }
 
     /// Leaves out what `masks` remove, from now on, where that is faster; results do not depend on it.
-    ///
-    /// # Errors
-    /// When a layer cannot be prepared.
-    pub fn follow(&mut self, masks: &Masks) -> Result<(), PruneError> {
-        match &mut self.engine {
-            Some(engine) => engine.follow(masks),
-            None => Ok(()),
-        }
+    pub fn follow(&mut self, masks: &Masks) {
+        self.engine.iter_mut().for_each(|engine| engine.follow(masks));
     }
 
     /// The logits of `images`, which the loss may be computed of.

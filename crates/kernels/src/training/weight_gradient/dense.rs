@@ -104,7 +104,7 @@ impl WeightGradient {
             layer.together = (SECOND_LEVEL / of_band).clamp(1, BANDS);
         }
         let together = layer.together;
-        layer.scratch = Pool::new(g.weights(), || Scratch {
+        layer.scratch = Pool::new(g.weights(), move || Scratch {
             sums: Lines::zeros(outputs * channels * taps * kernels.lanes),
             rects: Vec::with_capacity(together * taps),
             started: Vec::with_capacity(taps),

@@ -31,7 +31,12 @@ impl OnePixel {
         let g = &geometry;
         let fits = g.groups == 1 && [g.input, g.output, g.kernel] == [[1, 1]; 3] && g.pads == [0, 0];
         let panel = kernels_of(isa).panel.1.min(g.in_channels.div_ceil(lanes.lanes)) * lanes.lanes;
-        fits.then(|| Self { isa, geometry, lanes, panels: Pool::new(usize::MAX, || Lines::zeros(lanes.len(panel))) })
+        fits.then(|| Self {
+            isa,
+            geometry,
+            lanes,
+            panels: Pool::new(usize::MAX, move || Lines::zeros(lanes.len(panel))),
+        })
     }
 
     /// See [`super::WeightGradient::run`], which has checked lengths and processor.

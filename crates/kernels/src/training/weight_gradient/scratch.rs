@@ -1,28 +1,55 @@
-//! Memory that a task needs while it runs, made once, one for every core.
+//! Memory that a task needs while it runs, made when a thread first needs it and kept.
 
+use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
-/// As many `T` as threads can run at once; who finds all of them taken waits.
-#[derive(Debug)]
-pub(super) struct Pool<T>(Vec<Mutex<T>>);
+/// As many `T` as threads ran at once so far, one per core at most; who finds all of them taken waits.
+pub(super) struct Pool<T> {
+    places: Vec<Mutex<Option<T>>>,
+    make: Box<dyn Fn() -> T + Send + Sync>,
+}
+
+/// One that nobody else uses.
+pub(super) struct Taken<'a, T>(MutexGuard<'a, Option<T>>);
 
 impl<T> Pool<T> {
-    /// One for every core, but no more than there are tasks.
-    pub fn new(tasks: usize, make: impl Fn() -> T) -> Self {
+    /// Room for one per core, but no more than there are tasks.
+    pub fn new(tasks: usize, make: impl Fn() -> T + Send + Sync + 'static) -> Self {
         let cores = thread::available_parallelism().map_or(1, usize::from);
-        Self((0..cores.min(tasks).max(1)).map(|_| Mutex::new(make())).collect())
+        Self { places: (0..cores.min(tasks).max(1)).map(|_| Mutex::new(None)).collect(), make: Box::new(make) }
     }
 
-    /// One that nobody uses. What it holds is what the last one left there.
-    pub fn take(&self) -> MutexGuard<'_, T> {
-        for one in &self.0 {
-            match one.try_lock() {
-                Ok(free) => return free,
-                Err(TryLockError::Poisoned(free)) => return free.into_inner(),
-                Err(TryLockError::WouldBlock) => {}
-            }
-        }
-        self.0[0].lock().unwrap_or_else(PoisonError::into_inner)
+    /// One that nobody uses, one that was used before if there is one. What it holds is what the last one left there.
+    pub fn take(&self) -> Taken<'_, T> {
+        let free = self.places.iter().find_map(|place| match place.try_lock() {
+            Ok(free) => Some(free),
+            Err(TryLockError::Poisoned(free)) => Some(free.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        });
+        let mut place = free.unwrap_or_else(|| self.places[0].lock().unwrap_or_else(PoisonError::into_inner));
+        place.get_or_insert_with(&self.make);
+        Taken(place)
+    }
+}
+
+impl<T> Deref for Taken<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("made when it was taken")
+    }
+}
+
+impl<T> DerefMut for Taken<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("made when it was taken")
+    }
+}
+
+impl<T> fmt::Debug for Pool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pool({} places)", self.places.len())
     }
 }

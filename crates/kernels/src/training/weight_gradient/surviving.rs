@@ -87,7 +87,7 @@ impl SurvivingWeightGradient {
         let sums = SUMS[usize::from(several_blocks && bands.count() == 1 && channels == geometry.group_in())];
         let largest = unit.max(sums).min(plan.positions.len());
         let keys = plan.keys.len();
-        let scratch = Pool::new(plan.units.len(), || Scratch {
+        let scratch = Pool::new(plan.units.len(), move || Scratch {
             sums: Lines::zeros(largest * lanes.lanes),
             regions: Vec::with_capacity(keys * (2 * geometry.kernel[0] + 1)),
             of_key: Vec::with_capacity(keys),

@@ -113,15 +113,16 @@ impl Layer for Conv {
         let Conv { weight, bias, dense, weight_gradient, sparse, geometry, .. } = self;
         let gy = &*gradient;
         in_place::edit(&weight.gradient, |gw| match sparse {
-            Some(Sparse { weight_gradient: surviving, surviving: choice, .. }) if !cx.dense_gradients => {
+            Some(Sparse { keep, weight_gradient: surviving, surviving: choice, .. }) if !cx.dense_gradients => {
                 choice.run(|sparse| match sparse {
                     true => {
                         cx.profile.time(cx.row, Part::WeightGradient, "sparse", || surviving.run(cx.team, x, gy, gw))
                     }
-                    false => {
-                        cx.profile
-                            .time(cx.row, Part::WeightGradient, "dense", || weight_gradient.run(cx.team, x, gy, gw));
-                    }
+                    // Removed weights get 0 either way: nothing may tell which one ran.
+                    false => cx.profile.time(cx.row, Part::WeightGradient, "dense", || {
+                        weight_gradient.run(cx.team, x, gy, gw);
+                        keep.apply(gw);
+                    }),
                 });
             }
             _ => cx.profile.time(cx.row, Part::WeightGradient, "dense", || weight_gradient.run(cx.team, x, gy, gw)),
@@ -152,24 +153,26 @@ impl Layer for Conv {
         })
     }
 
-    fn follow(&mut self, masks: &Masks) -> Result<()> {
+    fn follow(&mut self, masks: &Masks) {
         let mask = masks.get(&self.name).filter(|m| m.kept() as f64 <= DENSEST * m.len() as f64);
         let Some(mask) = mask else {
             self.sparse = None;
-            return Ok(());
+            return;
         };
         if self.sparse.as_ref().is_some_and(|sparse| sparse.keep == *mask) {
-            return Ok(());
+            return;
         }
-        let (isa, geometry, lanes, error) = (self.isa, self.geometry, self.lanes, candle_core::Error::wrap);
-        self.sparse = Some(Sparse {
+        let (isa, geometry, lanes) = (self.isa, self.geometry, self.lanes);
+        let conv = SparseConv::new(isa, geometry, lanes, mask.bits());
+        let weight_gradient = SurvivingWeightGradient::new(isa, geometry, lanes, mask.bits());
+        // What they refuse, as maps beyond their offsets, the dense kernels compute.
+        self.sparse = conv.ok().zip(weight_gradient.ok()).map(|(conv, weight_gradient)| Sparse {
             keep: mask.clone(),
-            conv: SparseConv::new(isa, geometry, lanes, mask.bits()).map_err(error)?,
-            weight_gradient: SurvivingWeightGradient::new(isa, geometry, lanes, mask.bits()).map_err(error)?,
+            conv,
+            weight_gradient,
             forward: Choice::default(),
             input_gradient: Choice::default(),
             surviving: Choice::default(),
         });
-        Ok(())
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn layer(net: &Net, part: &Part, shapes: &Shapes, (isa, lanes): (Isa,
             let geometry = fully_connected(x.channels, y.channels);
             Box::new(conv::Conv::new((isa, lanes), geometry, net.graph().name(inputs[1]), parameter(1)?, bias)?)
         }
-        (Op::BatchNorm(op), Some(planes), _) if activation.is_some() || part.activation.is_none() => {
+        (Op::BatchNorm(op), Some(planes), _) if maps == 1 && (activation.is_some() || part.activation.is_none()) => {
             let running = [3, 4].map(|index| net.buffer(net.graph().name(inputs[index])).cloned());
             let [Some(mean), Some(variance)] = running else { bail!("a batch norm without running statistics") };
             let f = (activation.unwrap_or_default(), part.residual);

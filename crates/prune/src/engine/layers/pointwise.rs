@@ -87,7 +87,7 @@ impl Layer for Sum {
             for target in targets.iter_mut().flatten() {
                 match target {
                     _ if bent => activate_backward(cx.team, self.0, kept.output, gy, gradient(target)),
-                    Target::Write(gx) => gx.copy_from_slice(gy),
+                    Target::Write(gx) => activate(cx.team, Piecewise::None, gy, gx),
                     Target::Add(gx) => add_assign(cx.team, gx, gy),
                 }
             }
