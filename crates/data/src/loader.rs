@@ -5,15 +5,15 @@ use crate::augment::Augment;
 use crate::dataset::{Dataset, Split};
 use crate::draws::{Draws, derive_seed};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
 /// Batches that may wait beside the one that the thread holds. With none of them, one batch is made while the consumer works
 /// on the one before, and not more than these two are in memory.
 const WAITING: usize = 0;
 
-/// Pixels that are standardised together: bytes of a vector.
-const PIXELS: usize = 16;
+/// Bytes of images that are fetched from memory together: what stays in the first-level cache until it is used.
+const TOGETHER: usize = 16 << 10;
 
 /// Network input for each value of a byte.
 type Levels = [f32; 256];
@@ -93,7 +93,6 @@ pub struct Batch {
 /// [`Iterator::next`] passes a panic of the thread on, with what it said.
 pub struct Loader {
     batches: Option<Receiver<Batch>>,
-    used: Sender<Vec<f32>>,
     thread: Option<JoinHandle<()>>,
     samples_left: usize,
     batch_size: usize,
@@ -128,14 +127,12 @@ pub fn batches(
         Draws::new(derive_seed(seed, "shuffle", &epoch.to_string()), 0).shuffle(&mut indices);
     }
     let samples_left = indices.len();
-    let (used, free) = channel();
     let maker = Maker {
         dataset: Arc::clone(dataset),
         augment: augment.copied().unwrap_or_default(),
         levels: normalise.levels(),
         normalise: normalise.clone(),
         augment_seed: Augment::seed(seed, epoch),
-        free,
     };
     let (sender, receiver) = sync_channel(WAITING);
     let thread = std::thread::spawn(move || {
@@ -146,7 +143,7 @@ pub fn batches(
             }
         }
     });
-    Loader { batches: Some(receiver), used, thread: Some(thread), samples_left, batch_size }
+    Loader { batches: Some(receiver), thread: Some(thread), samples_left, batch_size }
 }
 
 struct Maker {
@@ -155,20 +152,17 @@ struct Maker {
     levels: Vec<Levels>,
     normalise: Normalise,
     augment_seed: u64,
-    free: Receiver<Vec<f32>>,
 }
 
 impl Maker {
     fn batch(&self, indices: &[usize]) -> Batch {
         let data = &self.dataset;
-        // Memory that came back is written over. Fresh memory costs a page fault every 4 KB, as much time as the pixels take.
-        let mut images = self.free.try_iter().last().unwrap_or_default();
-        images.resize(indices.len() * data.image_len(), 0.0);
-        for (at, (&index, out)) in indices.iter().zip(images.chunks_exact_mut(data.image_len().max(1))).enumerate() {
-            if let Some(&next) = indices.get(at + 1) {
-                fetch(data.image(next));
-            }
-            self.image(index, out);
+        let mut images = vec![0.0; indices.len() * data.image_len()];
+        let len = data.image_len().max(1);
+        let together = (TOGETHER / len).max(1);
+        for (indices, out) in indices.chunks(together).zip(images.chunks_mut(together * len)) {
+            indices.iter().for_each(|&index| fetch(data.image(index)));
+            indices.iter().zip(out.chunks_exact_mut(len)).for_each(|(&index, out)| self.image(index, out));
         }
         let labels = indices.iter().map(|&index| data.labels[index]).collect();
         Batch { images, labels, indices: indices.to_vec() }
@@ -178,9 +172,8 @@ impl Maker {
         let (pixels, height, width) = (self.dataset.image(index), self.dataset.height, self.dataset.width);
         let plane = (height * width).max(1);
         if self.augment == Augment::default() {
-            let Normalise { mean, std } = &self.normalise;
-            let planes = pixels.chunks_exact(plane).zip(out.chunks_exact_mut(plane)).zip(mean.iter().zip(std));
-            planes.for_each(|((from, to), (mean, std))| standardise(from, to, *mean, *std));
+            let planes = pixels.chunks_exact(plane).zip(out.chunks_exact_mut(plane)).zip(&self.levels);
+            planes.for_each(|((from, to), levels)| look_up(levels, from, to));
             return;
         }
         let variation = self.augment.draw(self.augment_seed, index);
@@ -193,28 +186,22 @@ impl Maker {
     }
 }
 
-/// Reads a byte of each cache line, so that the lines of an image come from memory together while another is worked on: images
-/// in shuffled order are never where the processor looks ahead by itself.
+/// Reads a byte of each cache line, so that the lines of some images come from memory together: images in shuffled order are never
+/// where the processor looks ahead by itself.
 fn fetch(image: &[u8]) {
     std::hint::black_box(image.iter().step_by(64).fold(0, |sum, byte| sum ^ byte));
 }
 
-/// `to[i] = (from[i] / 255 - mean) / std`, to the bits of these divisions, many pixels at once.
-fn standardise(from: &[u8], to: &mut [f32], mean: f32, std: f32) {
-    let ((bytes, last), (values, rest)) = (from.as_chunks::<PIXELS>(), to.as_chunks_mut::<PIXELS>());
-    for (bytes, values) in bytes.iter().zip(values) {
-        *values = bytes.map(|byte| (share(byte) - mean) / std);
+/// `to[i] = levels[from[i]]`, eight bytes per load.
+fn look_up(levels: &Levels, from: &[u8], to: &mut [f32]) {
+    let ((words, last), (eights, rest)) = (from.as_chunks::<8>(), to.as_chunks_mut::<8>());
+    for (word, eight) in words.iter().zip(eights) {
+        let word = u64::from_le_bytes(*word);
+        for (i, value) in eight.iter_mut().enumerate() {
+            *value = levels[(word >> (8 * i)) as usize & 255];
+        }
     }
-    last.iter().zip(rest).for_each(|(&byte, value)| *value = (share(byte) - mean) / std);
-}
-
-/// `byte / 255`, to the bit. A division takes as long as the rest of a pixel; 1 / 255 is 257 / 65536, whose product with a byte is
-/// exact, and a 65536th of itself.
-fn share(byte: u8) -> f32 {
-    const LARGE: f32 = 257.0 / 65536.0;
-    const SMALL: f32 = 1.0 / (255.0 * 65536.0);
-    let byte = f32::from(byte);
-    byte * LARGE + byte * SMALL
+    last.iter().zip(rest).for_each(|(&byte, value)| *value = levels[usize::from(byte)]);
 }
 
 impl Loader {
@@ -222,12 +209,6 @@ impl Loader {
     pub fn drop_last(mut self) -> Self {
         self.samples_left -= self.samples_left % self.batch_size;
         self
-    }
-
-    /// Takes back [`Batch::images`] of a batch that is done with, so that a later batch needs no fresh memory.
-    pub fn reuse(&self, images: Vec<f32>) {
-        // Without its thread nobody needs memory.
-        let _ = self.used.send(images);
     }
 }
 
@@ -327,19 +308,6 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_is_standardised_to_the_bits_of_the_divisions() {
-        let bytes: Vec<u8> = (0..=255).chain(0..7).collect();
-        for (mean, std) in [(0.0, 1.0), (0.1307, 0.3081), (0.4914, 0.2023), (0.9, 1e-3)] {
-            let mut values = vec![f32::NAN; bytes.len()];
-            standardise(&bytes, &mut values, mean, std);
-            for (byte, value) in bytes.iter().zip(values) {
-                let expected = (f32::from(*byte) / 255.0 - mean) / std;
-                assert_eq!(value.to_bits(), expected.to_bits(), "byte {byte}, mean {mean}, deviation {std}");
-            }
-        }
-    }
-
-    #[test]
     fn augmented_samples_do_not_depend_on_who_shares_their_batch() {
         let data = ramp(20);
         let augment = Augment { flip_horizontal: true, shift: 1, contrast: 0.3, ..Augment::default() };
@@ -357,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_made_ahead_hold_the_bytes_of_images_made_one_by_one_in_used_memory_too() {
+    fn batches_made_ahead_hold_the_bytes_of_images_made_one_by_one() {
         let size = 2 * 3 * 5;
         let data = Arc::new(Dataset {
             channels: 2,
@@ -384,7 +352,6 @@ mod tests {
                 }
                 assert_eq!(batch.indices, expected);
                 assert_eq!(bits(&batch.images), bits(&images), "{augment:?}");
-                loader.reuse(batch.images.iter().map(|_| f32::NAN).collect());
             }
             assert_eq!(loader.next(), None);
         }

@@ -19,7 +19,7 @@ pub(super) struct Kernels {
     pub add_bundle: unsafe fn(&Rect, *const f32, *const f32, &[usize], &[isize], *mut f32),
     pub add_lanes: unsafe fn(*const f32, usize, *mut f32),
     pub turn: unsafe fn(Turn, *const f32, *mut f32),
-    pub products: unsafe fn(&Products, *const f32, *const f32, *mut f32),
+    pub products: unsafe fn(&Products, *const f32, *const f32, *mut f32, *mut f32),
 }
 
 macro_rules! kernels {

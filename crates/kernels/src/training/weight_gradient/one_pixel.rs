@@ -21,8 +21,16 @@ pub(super) struct OnePixel {
     isa: Isa,
     geometry: ConvGeometry,
     lanes: Lanes,
+    scratch: Pool<Scratch>,
+}
+
+/// What a task needs.
+#[derive(Debug)]
+struct Scratch {
     /// The features of a panel: `[lane, in the order of sums][block][feature]`.
-    panels: Pool<Lines<f32>>,
+    panel: Lines<f32>,
+    /// Sums of some lanes of a tile, `[halving][output][feature]`.
+    waiting: Lines<f32>,
 }
 
 impl OnePixel {
@@ -30,13 +38,14 @@ impl OnePixel {
     pub fn new(isa: Isa, geometry: ConvGeometry, lanes: Lanes) -> Option<Self> {
         let g = &geometry;
         let fits = g.groups == 1 && [g.input, g.output, g.kernel] == [[1, 1]; 3] && g.pads == [0, 0];
-        let panel = kernels_of(isa).panel.1.min(g.in_channels.div_ceil(lanes.lanes)) * lanes.lanes;
-        fits.then(|| Self {
-            isa,
-            geometry,
-            lanes,
-            panels: Pool::new(usize::MAX, move || Lines::zeros(lanes.len(panel))),
-        })
+        let (outputs, vectors) = kernels_of(isa).panel;
+        let features = vectors.min(g.in_channels.div_ceil(lanes.lanes)) * lanes.lanes;
+        let halvings = lanes.lanes.ilog2() as usize;
+        let scratch = move || Scratch {
+            panel: Lines::zeros(lanes.len(features)),
+            waiting: Lines::zeros(halvings * outputs * vectors * lanes.lanes),
+        };
+        fits.then(|| Self { isa, geometry, lanes, scratch: Pool::new(g.weights(), scratch) })
     }
 
     /// See [`super::WeightGradient::run`], which has checked lengths and processor.
@@ -69,8 +78,10 @@ impl OnePixel {
         let (g, lanes, blocks) = (&self.geometry, kernels.lanes, self.lanes.blocks());
         let features = vectors.start * lanes..(vectors.end * lanes).min(g.in_channels);
         let row = vectors.len() * lanes;
-        let mut panel = self.panels.take();
+        let mut scratch = self.scratch.take();
+        let Scratch { panel, waiting } = &mut *scratch;
         let panel = &mut panel.as_mut_slice()[..lanes * blocks * row];
+        let waiting = waiting.as_mut_slice();
         for block in 0..blocks {
             for (at, first) in features.clone().step_by(lanes).enumerate() {
                 let turn = Turn { features: (features.end - first).min(lanes), lane: blocks * row };
@@ -95,9 +106,9 @@ impl OnePixel {
             let last = (outputs.end - 1) * g.in_channels + features.start;
             let (gw, _) = (gw.at(outputs.start * g.in_channels + features.start), gw.at(last + features.len()));
             // SAFETY: the processor and the length of `gy` were asserted in `run` of the layer: it has all blocks of these
-            // outputs. The panel was filled with as many blocks and vectors. The last weight was found to exist, and no
-            // other task has these features of these outputs.
-            unsafe { (kernels.products)(&products, gy.as_ptr(), panel.as_ptr(), gw) };
+            // outputs. The panel was filled with as many blocks and vectors; sums of the largest tile have room to wait. The last
+            // weight was found to exist, and no other task has these features of these outputs.
+            unsafe { (kernels.products)(&products, gy.as_ptr(), panel.as_ptr(), waiting.as_mut_ptr(), gw) };
         }
     }
 }

@@ -62,14 +62,18 @@ macro_rules! panel_kernels {
 
         /// Computes the weights of some outputs behind a panel's features.
         ///
+        /// * `waiting`: per halving of a vector's lanes, sums that wait for those to add to them.
+        ///
         /// # Safety
         /// The CPU has the features. All blocks of the outputs are readable at `gy`, all lanes of as many blocks at `panel`; the
-        /// weights at `gw` are writable, and nobody else's.
+        /// weights at `gw` are writable, and a vector per halving and weight at `waiting`, and both are nobody else's.
         $(#[target_feature(enable = $features)])?
-        pub(super) unsafe fn products(call: &Products, gy: *const f32, panel: *const f32, gw: *mut f32) {
+        pub(super) unsafe fn products(
+            call: &Products, gy: *const f32, panel: *const f32, waiting: *mut f32, gw: *mut f32,
+        ) {
             match (call.outputs, call.vectors) {
                 // SAFETY: by this function's contract.
-                $(($m, $k) => unsafe { products_of::<$m, $k>(call, gy, panel, gw) },)*
+                $(($m, $k) => unsafe { products_of::<$m, $k>(call, gy, panel, waiting, gw) },)*
                 _ => unreachable!("no panel of {} x {}", call.outputs, call.vectors),
             }
         }
@@ -78,16 +82,14 @@ macro_rules! panel_kernels {
         /// As [`products`].
         $(#[target_feature(enable = $features)])?
         unsafe fn products_of<const M: usize, const K: usize>(
-            call: &Products, gy: *const f32, panel: *const f32, gw: *mut f32,
+            call: &Products, gy: *const f32, panel: *const f32, waiting: *mut f32, gw: *mut f32,
         ) {
-            const HALVINGS: usize = LANES.trailing_zeros() as usize;
-            // per halving, a sum that waits for the one to add to it
-            let mut waiting = [[[splat(0.0); K]; M]; HALVINGS];
             let mut x = panel;
             for turn in 0..LANES {
                 let lane = turn.reverse_bits() >> (usize::BITS - LANES.trailing_zeros());
                 let mut sums = [[splat(0.0); K]; M];
-                // SAFETY: every pointer that is read or written is to a lane of a block, or to a weight, by `products`' contract.
+                // SAFETY: every pointer that is read or written is to a lane of a block, a sum of a halving, or a weight, by
+                // `products`' contract.
                 unsafe {
                     let mut gy = gy.wrapping_add(lane);
                     for _ in 0..call.blocks {
@@ -104,16 +106,21 @@ macro_rules! panel_kernels {
                         x = x.add(K * LANES);
                         gy = gy.wrapping_add(call.gy_block);
                     }
-                    let halvings = turn.trailing_ones() as usize;
-                    for waiting in &waiting[..halvings] {
+                    let mut waiting = waiting;
+                    for _ in 0..turn.trailing_ones() {
                         for m in 0..M {
                             for k in 0..K {
-                                sums[m][k] = add(waiting[m][k], sums[m][k]);
+                                sums[m][k] = add(load(waiting.add((m * K + k) * LANES)), sums[m][k]);
                             }
                         }
+                        waiting = waiting.add(M * K * LANES);
                     }
-                    if let Some(waiting) = waiting.get_mut(halvings) {
-                        *waiting = sums;
+                    if turn + 1 < LANES {
+                        for m in 0..M {
+                            for k in 0..K {
+                                store(waiting.add((m * K + k) * LANES), sums[m][k]);
+                            }
+                        }
                         continue;
                     }
                     for m in 0..M {
