@@ -1,22 +1,24 @@
 //! Which weights of one initializer are kept.
 
+use std::sync::Arc;
+
 use crate::Tensor;
 
-/// One bit per weight of one initializer, in row-major order; `true` = keep.
+/// One flag per weight of one initializer, in row-major order; `true` = keep. Copies share the flags.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mask {
-    bits: Vec<bool>,
+    bits: Arc<[bool]>,
 }
 
 impl Mask {
     /// A mask that keeps all `len` weights.
     pub fn dense(len: usize) -> Self {
-        Mask { bits: vec![true; len] }
+        Mask { bits: vec![true; len].into() }
     }
 
     /// A mask from one flag per weight.
     pub fn from_bits(bits: Vec<bool>) -> Self {
-        Mask { bits }
+        Mask { bits: bits.into() }
     }
 
     /// The mask that the zero pattern of `tensor` is: keep what is not zero.
@@ -55,12 +57,12 @@ impl Mask {
     /// When the lengths differ: masks of different initializers were mixed up.
     pub fn and(&self, other: &Mask) -> Mask {
         assert_eq!(self.len(), other.len(), "masks of different initializers");
-        Mask { bits: self.bits.iter().zip(&other.bits).map(|(a, b)| *a && *b).collect() }
+        Mask { bits: self.bits.iter().zip(&*other.bits).map(|(a, b)| *a && *b).collect() }
     }
 
     /// Whether every weight kept here is kept by `other` too.
     pub fn is_subset_of(&self, other: &Mask) -> bool {
-        self.len() == other.len() && self.bits.iter().zip(&other.bits).all(|(a, b)| !*a || *b)
+        self.len() == other.len() && self.bits.iter().zip(&*other.bits).all(|(a, b)| !*a || *b)
     }
 
     /// Writes `+0.0` (never `-0.0`) wherever the mask removes.
@@ -69,7 +71,7 @@ impl Mask {
     /// When `weights` is not as long as the mask.
     pub fn apply(&self, weights: &mut [f32]) {
         assert_eq!(self.len(), weights.len(), "mask and weights differ in length");
-        for (w, keep) in weights.iter_mut().zip(&self.bits) {
+        for (w, keep) in weights.iter_mut().zip(&*self.bits) {
             if !keep {
                 *w = 0.0;
             }

@@ -132,7 +132,7 @@ fn measure(isa: Isa, [channels, side, batch]: [usize; 3], team: &Team, filter: &
             pads: [1, 1],
             dilation: [1, 1],
         };
-        let layer = Depthwise::prepare(isa, g).expect("a depthwise layer");
+        let layer = Depthwise::new(isa, g).expect("a depthwise layer");
         let (weights, mut gw) = (vec![0.1; g.weights()], vec![0.0; g.weights()]);
         let out = len / (stride * stride);
         let maps = 1.0 + 1.0 / (stride * stride) as f64;
@@ -140,10 +140,10 @@ fn measure(isa: Isa, [channels, side, batch]: [usize; 3], team: &Team, filter: &
             layer.forward(team, batch, &x, &weights, None, &mut to[..out]);
         });
         table.row(&format!("depthwise {stride} input"), maps, || {
-            layer.backward_input(team, batch, &y[..out], &weights, Gradient::write(&mut to));
+            layer.input_gradient(team, batch, &y[..out], &weights, Gradient::write(&mut to));
         });
         table.row(&format!("depthwise {stride} weights"), maps, || {
-            layer.backward_weights(team, batch, &x, &y[..out], &mut gw);
+            layer.weight_gradient(team, batch, &x, &y[..out], &mut gw);
         });
     }
 

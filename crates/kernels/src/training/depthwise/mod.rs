@@ -33,7 +33,7 @@ impl Depthwise {
     ///
     /// # Errors
     /// What [`ConvGeometry::check`] says, and [`KernelError::Groups`] when a group has more than one input channel.
-    pub fn prepare(isa: Isa, geometry: ConvGeometry) -> Result<Self, KernelError> {
+    pub fn new(isa: Isa, geometry: ConvGeometry) -> Result<Self, KernelError> {
         geometry.check()?;
         let ConvGeometry { groups, in_channels, .. } = geometry;
         if groups != in_channels {
@@ -63,7 +63,7 @@ impl Depthwise {
     ///
     /// # Panics
     /// When a length does not fit, or this CPU lacks the instructions.
-    pub fn backward_input(&self, team: &Team, batch: usize, gy: &[f32], weights: &[f32], gx: Gradient<'_>) {
+    pub fn input_gradient(&self, team: &Team, batch: usize, gy: &[f32], weights: &[f32], gx: Gradient<'_>) {
         let (to, from) = self.check(batch, weights);
         fits("the gradient of a depthwise layer's output", gy.len(), from.len());
         let to_sink = gx.sink("the gradient of its input", to.len());
@@ -86,7 +86,7 @@ impl Depthwise {
     ///
     /// # Panics
     /// When a length does not fit, or this CPU lacks the instructions.
-    pub fn backward_weights(&self, team: &Team, batch: usize, x: &[f32], gy: &[f32], gw: &mut [f32]) {
+    pub fn weight_gradient(&self, team: &Team, batch: usize, x: &[f32], gy: &[f32], gw: &mut [f32]) {
         let (from, to) = self.check(batch, gw);
         fits("the input of a depthwise layer", x.len(), from.len());
         fits("the gradient of its output", gy.len(), to.len());

@@ -64,7 +64,7 @@ fn fused(isa: Isa, a: f32, b: f32, sum: f32) -> f32 {
 #[test]
 fn all_three_products_follow_plain_loops_of_the_same_order_bit_by_bit() {
     for (isa, batch, g) in each() {
-        let layer = Depthwise::prepare(isa, g).unwrap();
+        let layer = Depthwise::new(isa, g).unwrap();
         let weights = noise(g.weights(), 1);
         let (from, to) = layer.check(batch, &weights);
         let (x, gy, bias) = (map(from, 2, 0.7), map(to, 3, 0.0), noise(g.out_channels, 4));
@@ -101,9 +101,9 @@ fn all_three_products_follow_plain_loops_of_the_same_order_bit_by_bit() {
                 (vec![9.0; to.len()], vec![9.0; from.len()], vec![2.0; from.len()]);
             let mut our_gw = vec![9.0; weights.len()];
             layer.forward(&team, batch, &x, &weights, Some(&bias), &mut our_y);
-            layer.backward_input(&team, batch, &gy, &weights, Gradient::write(&mut our_gx));
-            layer.backward_input(&team, batch, &gy, &weights, Gradient::add(&mut our_more));
-            layer.backward_weights(&team, batch, &x, &gy, &mut our_gw);
+            layer.input_gradient(&team, batch, &gy, &weights, Gradient::write(&mut our_gx));
+            layer.input_gradient(&team, batch, &gy, &weights, Gradient::add(&mut our_more));
+            layer.weight_gradient(&team, batch, &x, &gy, &mut our_gw);
             assert_eq!(counts(to, &our_y), counts(to, &y), "{name}");
             assert_eq!(our_gx, gx, "{name}");
             assert_eq!(counts(from, &our_more), counts(from, &more), "{name}");
@@ -116,6 +116,6 @@ fn all_three_products_follow_plain_loops_of_the_same_order_bit_by_bit() {
 #[test]
 fn groups_of_two_inputs_are_refused() {
     let g = ConvGeometry { in_channels: 6, ..geometry([3, 2], [5, 5], [3, 3], [1, 1], [1; 4], [1, 1]) };
-    let error = Depthwise::prepare(Isa::Scalar, g).unwrap_err();
+    let error = Depthwise::new(Isa::Scalar, g).unwrap_err();
     assert!(matches!(error, KernelError::Groups { channels: 6, groups: 3, .. }), "{error}");
 }

@@ -22,7 +22,7 @@ impl Depthwise {
     /// # Errors
     /// When no kernel takes the geometry.
     pub fn new(isa: Isa, geometry: ConvGeometry, weight: Trained, bias: Option<Trained>) -> Result<Depthwise> {
-        let kernel = Kernel::prepare(isa, geometry).map_err(candle_core::Error::wrap)?;
+        let kernel = Kernel::new(isa, geometry).map_err(candle_core::Error::wrap)?;
         Ok(Depthwise { geometry, kernel, weight, bias })
     }
 }
@@ -54,7 +54,7 @@ impl Layer for Depthwise {
         let (x, batch, error) = (kept.inputs[0], cx.lanes.batch, candle_core::Error::wrap);
         in_place::edit(&self.weight.gradient, |gw| {
             cx.profile.time(cx.row, Part::WeightGradient, "depthwise", || {
-                self.kernel.backward_weights(cx.team, batch, x, gy, gw);
+                self.kernel.weight_gradient(cx.team, batch, x, gy, gw);
             });
         })
         .map_err(error)?;
@@ -66,7 +66,7 @@ impl Layer for Depthwise {
         let Some(Some(target)) = targets.first_mut() else { return Ok(()) };
         with(self.weight.value.as_tensor(), |w| {
             cx.profile.time(cx.row, Part::InputGradient, "depthwise", || {
-                self.kernel.backward_input(cx.team, batch, gy, w, gradient(target));
+                self.kernel.input_gradient(cx.team, batch, gy, w, gradient(target));
             });
         })
     }
