@@ -82,7 +82,8 @@ fn report(isa: Isa, name: &str, geometry: ConvGeometry, batch: usize, team: &Tea
     let dense = WeightGradient::new(isa, geometry, lanes).expect("valid layer");
     let surviving = SurvivingWeightGradient::new(isa, geometry, lanes, &keep).expect("valid layer");
     let dense = best(|| dense.run(team, x, gy, &mut gw));
-    let surviving = best(|| surviving.run(team, x, gy, &mut gw));
+    let mut kept = vec![0.0; surviving.kept()];
+    let surviving = best(|| surviving.run(team, x, gy, &mut kept));
     let of_tap: Vec<usize> = (0..geometry.kernel[0] * geometry.kernel[1])
         .map(|tap| {
             let [row, col] = [tap / geometry.kernel[1], tap % geometry.kernel[1]];

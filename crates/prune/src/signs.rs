@@ -80,7 +80,24 @@ pub fn recombine(base: &Graph, magnitudes: &Graph, signs: &Graph) -> Result<Grap
 
 /// Signs at the beginning and after the last epoch, by layer.
 pub(crate) struct Signs {
-    layers: Vec<(String, Vec<i8>, Vec<i8>)>,
+    layers: Vec<(String, Packed, Packed)>,
+}
+
+/// The signs of one layer, four to a byte.
+#[derive(Clone)]
+struct Packed(Vec<u8>);
+
+impl Packed {
+    fn of(net: &Net, name: &str) -> Result<Packed, PruneError> {
+        let sign = |v: &f32| u8::from(*v > 0.0) + 2 * u8::from(*v < 0.0);
+        let byte = |four: &[f32]| four.iter().rev().fold(0, |byte, v| byte << 2 | sign(v));
+        Ok(Packed(values(net, name)?.chunks(4).map(byte).collect()))
+    }
+
+    /// 0 for a weight that is zero, 1 for a positive one and 2 for a negative one.
+    fn at(&self, index: usize) -> u8 {
+        self.0[index / 4] >> (2 * (index % 4)) & 3
+    }
 }
 
 impl Signs {
@@ -88,7 +105,7 @@ impl Signs {
     pub(crate) fn of(net: &Net) -> Result<Signs, PruneError> {
         let weights = net.vars().iter().filter(|p| p.role == Role::Weight);
         let layer = |name: &str| -> Result<_, PruneError> {
-            let now = signs(net, name)?;
+            let now = Packed::of(net, name)?;
             Ok((name.to_string(), now.clone(), now))
         };
         Ok(Signs { layers: weights.map(|p| layer(&p.name)).collect::<Result<_, _>>()? })
@@ -97,7 +114,7 @@ impl Signs {
     /// Takes the network's signs for those after the last epoch.
     pub(crate) fn resume(&mut self, net: &Net) -> Result<(), PruneError> {
         self.layers.iter_mut().try_for_each(|(name, _, last)| {
-            *last = signs(net, name)?;
+            *last = Packed::of(net, name)?;
             Ok(())
         })
     }
@@ -106,24 +123,21 @@ impl Signs {
     pub(crate) fn row(&mut self, net: &Net, masks: &Masks, phase: &str, epoch: u64) -> Result<SignRow, PruneError> {
         let mut layers = Vec::new();
         for (name, initial, last) in &mut self.layers {
-            let now = signs(net, name)?;
+            let now = Packed::of(net, name)?;
             let mask = masks.get(name);
-            let counts = |i: &usize| initial[*i] != 0 && mask.is_none_or(|mask| mask.bits()[*i]);
-            let counted = || (0..now.len()).filter(counts);
+            let len = net.var(name).map_or(0, |param| param.var.elem_count());
+            let counts = |i: &usize| initial.at(*i) != 0 && mask.is_none_or(|mask| mask.bits()[*i]);
+            let counted = || (0..len).filter(counts);
             layers.push(LayerSigns {
                 name: name.clone(),
                 kept: counted().count() as u64,
-                flipped: counted().filter(|i| now[*i] != initial[*i]).count() as u64,
-                stable: counted().filter(|i| now[*i] == last[*i]).count() as u64,
+                flipped: counted().filter(|i| now.at(*i) != initial.at(*i)).count() as u64,
+                stable: counted().filter(|i| now.at(*i) == last.at(*i)).count() as u64,
             });
             *last = now;
         }
         Ok(SignRow { phase: phase.into(), epoch, layers })
     }
-}
-
-fn signs(net: &Net, name: &str) -> Result<Vec<i8>, PruneError> {
-    Ok(values(net, name)?.into_iter().map(|v| i8::from(v > 0.0) - i8::from(v < 0.0)).collect())
 }
 
 #[cfg(test)]

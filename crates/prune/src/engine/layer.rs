@@ -1,6 +1,6 @@
 //! What a step is made of.
 
-use candle_core::{Result, Var};
+use candle_core::{Result, Shape, Var};
 use sentei_kernels::team::Team;
 use sentei_kernels::training::Lanes;
 
@@ -52,7 +52,7 @@ pub(super) struct Needs {
     pub output: bool,
 }
 
-/// A trained parameter and its gradient, which is written anew in every step.
+/// A trained parameter and its gradient, which is written anew in every step: a number per value, or per kept one.
 #[derive(Clone, Debug)]
 pub(super) struct Trained {
     pub value: Var,
@@ -61,7 +61,18 @@ pub(super) struct Trained {
 
 impl Trained {
     pub fn new(value: &Var) -> Result<Self> {
-        Ok(Trained { value: value.clone(), gradient: Var::from_tensor(&value.as_tensor().zeros_like()?)? })
+        // made of zeros, a gradient takes no memory before it is written
+        let gradient = Var::zeros(value.shape(), value.dtype(), value.device())?;
+        Ok(Trained { value: value.clone(), gradient })
+    }
+
+    /// Makes room for a gradient of this shape, if the one before had another.
+    pub fn hold(&mut self, shape: impl Into<Shape>) -> Result<()> {
+        let shape = shape.into();
+        if *self.gradient.shape() != shape {
+            self.gradient = Var::zeros(shape, self.value.dtype(), self.value.device())?;
+        }
+        Ok(())
     }
 }
 

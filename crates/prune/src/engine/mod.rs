@@ -150,7 +150,8 @@ impl Engine {
     /// Adds the gradient of every parameter to `grads`; the forward pass of the same step came before.
     ///
     /// * `gradient`: of the logits.
-    /// * `dense`: whether gradients of removed weights are wanted; otherwise they may be 0.
+    /// * `dense`: whether gradients of removed weights are wanted; otherwise those of a layer that leaves weights out may have one
+    ///   number per kept weight, in the order of the file.
     ///
     /// The tensors in `grads` are written again by the next step.
     ///

@@ -1,10 +1,12 @@
 //! The engine against candle's path, on every built-in architecture that fits a test and on graphs with odd shapes.
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor};
 use sentei_graph::Graph;
 
 use super::Engine;
 use crate::masks::Masks;
+use crate::optim::kept::of_all;
 use crate::{Mode, Net, cross_entropy};
 
 fn noise(shape: &[usize], salt: f32) -> Tensor {
@@ -31,8 +33,13 @@ struct Outcome {
     buffers: Vec<(String, Vec<f32>)>,
 }
 
-fn outcome(net: &Net, logits: &Tensor, grads: &candle_core::backprop::GradStore) -> Outcome {
-    let gradient = |p: &crate::net::Param| (p.name.clone(), grads.get(p.var.as_tensor()).map(flat).unwrap_or_default());
+/// Gradients have a number per weight here, 0 for those that have none.
+fn outcome(net: &Net, logits: &Tensor, grads: &GradStore, masks: Option<&Masks>) -> Outcome {
+    let gradient = |p: &crate::net::Param| {
+        let found = grads.get(p.var.as_tensor()).map(flat).unwrap_or_default();
+        let mask = masks.and_then(|masks| masks.get(&p.name)).filter(|_| found.len() != p.var.elem_count());
+        (p.name.clone(), mask.map_or(found.clone(), |mask| of_all(&found, mask)))
+    };
     Outcome {
         logits: flat(logits),
         gradients: net.vars().iter().map(gradient).collect(),
@@ -44,7 +51,7 @@ fn by_candle(graph: &Graph, x: &Tensor, labels: &[u32], dtype: DType) -> Outcome
     let mut net = Net::with_dtype(graph, &Device::Cpu, dtype).unwrap();
     let logits = net.forward(x, Mode::Train { seed: 3 }).unwrap();
     let grads = cross_entropy(&logits, labels, 0.1, None).unwrap().backward().unwrap();
-    outcome(&net, &logits, &grads)
+    outcome(&net, &logits, &grads, None)
 }
 
 /// Three steps, so that what those before left behind would show; the third leaves masked weights out (trials take turns).
@@ -65,7 +72,7 @@ fn by_engine(graph: &Graph, x: &Tensor, labels: &[u32], masks: Option<&Masks>) -
         let mut grads = cross_entropy(logits.as_tensor(), labels, 0.1, None).unwrap().backward().unwrap();
         let gradient = grads.remove(logits.as_tensor()).unwrap();
         engine.backward(&net, &gradient, masks.is_none(), &mut grads).unwrap();
-        last = Some(outcome(&net, logits.as_tensor(), &grads));
+        last = Some(outcome(&net, logits.as_tensor(), &grads, masks));
     }
     last.unwrap()
 }

@@ -33,29 +33,14 @@ impl AdamW {
         }
     }
 
-    pub(super) fn update(
-        &self,
-        weights: &mut [f32],
-        grads: &[f32],
-        first: &mut [f32],
-        second: &mut [f32],
-        keep: Option<&[bool]>,
-    ) {
+    pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], first: &mut [f32], second: &mut [f32]) {
         let state = first.chunks_mut(CHUNK).zip(second.chunks_mut(CHUNK));
         let parts = weights.chunks_mut(CHUNK).zip(grads.chunks(CHUNK)).zip(state);
-        match keep {
-            None => for_each(parts.collect(), |((w, g), (m, v))| {
-                w.iter_mut().zip(g).zip(m.iter_mut().zip(v)).for_each(|((w, g), (m, v))| {
-                    (*w, *m, *v) = self.element(*w, *g, *m, *v);
-                });
-            }),
-            Some(keep) => for_each(parts.zip(keep.chunks(CHUNK)).collect(), |(((w, g), (m, v)), keep)| {
-                w.iter_mut().zip(g).zip(m.iter_mut().zip(v)).zip(keep).for_each(|(((w, g), (m, v)), keep)| {
-                    let moved = self.element(*w, *g, *m, *v);
-                    (*w, *m, *v) = if *keep { moved } else { (0.0, 0.0, 0.0) };
-                });
-            }),
-        }
+        for_each(parts.collect(), |((w, g), (m, v))| {
+            w.iter_mut().zip(g).zip(m.iter_mut().zip(v)).for_each(|((w, g), (m, v))| {
+                (*w, *m, *v) = self.element(*w, *g, *m, *v);
+            });
+        });
     }
 
     #[inline(always)]

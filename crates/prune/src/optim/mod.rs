@@ -1,15 +1,19 @@
 //! Update rules with masked state: one pass over weights, gradients and state per parameter.
 //!
 //! After [`Optimizer::step`] every masked weight is `+0.0` and so is its state, bit for bit, whatever momentum, moments,
-//! weight decay or L1 would have done to it; under SR-STE the weight is, and its state lives on with the hidden weight. Each element is computed on its own, so the result does not depend on the
-//! number of threads.
+//! weight decay or L1 would have done to it; under SR-STE the weight is, and its state lives on with the hidden weight. Each element
+//! is computed on its own, so the result does not depend on the number of threads.
 
 mod adamw;
 mod factored;
 mod hidden;
 pub(crate) mod in_place;
+pub(crate) mod kept;
 mod sgd;
 
+use std::borrow::Cow;
+
+use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 use sentei_graph::Mask;
 use serde::{Deserialize, Serialize};
@@ -20,7 +24,7 @@ use crate::masks::Masks;
 use crate::net::Param;
 use crate::parameterisation::{Alpha, FactorDecay, Parameterisation, calibrate};
 
-use factored::Factors;
+use factored::{Factors, Rule};
 
 /// What an update does to one parameter, besides the gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,9 +40,11 @@ pub(crate) struct Slot {
     /// Name of the parameter.
     pub name: String,
     /// Momentum, or first moment; that of the first factor under Sign-In.
-    pub first: Vec<f32>,
+    first: Vec<f32>,
     /// Second moment; empty for SGD.
-    pub second: Vec<f32>,
+    second: Vec<f32>,
+    /// How many weights are kept before each chunk, where `first` and `second` have nothing but kept weights.
+    starts: Option<Vec<usize>>,
     /// What is trained in place of the parameter, under Sign-In.
     pub factors: Option<Factors>,
     /// What is trained behind the parameter, masked or not, under SR-STE.
@@ -78,6 +84,7 @@ impl Optimizer {
             name: p.name.clone(),
             first: vec![0.0; p.var.elem_count()],
             second: vec![0.0; if two { p.var.elem_count() } else { 0 }],
+            starts: None,
             factors: None,
             hidden: None,
             is_weight: p.role == sentei_graph::Role::Weight,
@@ -147,7 +154,10 @@ impl Optimizer {
     /// [`PruneError`] when a weight cannot be read or written.
     pub fn set_masks(&mut self, params: &[Param], masks: &Masks) -> Result<(), PruneError> {
         for (slot, param) in self.slots.iter_mut().zip(params) {
-            let before = std::mem::replace(&mut slot.keep, masks.get(&slot.name).cloned());
+            slot.spread();
+            // a mask that removes nothing is none
+            let keep = masks.get(&slot.name).filter(|mask| mask.kept() < mask.len()).cloned();
+            let before = std::mem::replace(&mut slot.keep, keep);
             if let Parameterisation::SignIn(settings) = self.parameterisation {
                 slot.mask_factors(before.as_ref(), settings.beta);
             }
@@ -157,11 +167,8 @@ impl Optimizer {
                 continue;
             }
             let Some(keep) = &slot.keep else { continue };
-            keep.apply(&mut slot.first);
-            if !slot.second.is_empty() {
-                keep.apply(&mut slot.second);
-            }
             in_place::apply_mask(&param.var, keep)?;
+            slot.gather();
         }
         Ok(())
     }
@@ -196,36 +203,21 @@ impl Optimizer {
             }
             let (weight_decay, l1) = if slot.decays { (self.weight_decay, self.l1) } else { (0.0, 0.0) };
             let step = Step { learning_rate: learning_rate as f32, weight_decay, l1 };
-            let keep = slot.keep.as_ref().map(Mask::bits);
-            let (first, second) = (&mut slot.first, &mut slot.second);
-            let (factors, covered) = (&mut slot.factors, &mut slot.hidden);
-            let mut plain = |w: &mut [f32], g: &[f32], keep: Option<&[bool]>| match self.rule {
+            match self.rule {
                 OptimizerConfig::Sgd { momentum, nesterov } => {
                     let sgd = sgd::Sgd { step, momentum: momentum as f32, nesterov };
-                    match factors {
-                        None => sgd.update(w, g, first, keep),
-                        Some(factors) => factored::update(sgd, decay, (first, second, factors), w, g, keep),
-                    }
+                    slot.update(param, grad, (sgd, decay, lambda), |w, g, first, _| sgd.update(w, g, first))?;
                 }
                 OptimizerConfig::AdamW { beta1, beta2, eps } => {
                     let adamw = adamw::AdamW::new(step, [beta1, beta2], eps, self.counters.updates);
-                    match factors {
-                        None => adamw.update(w, g, first, second, keep),
-                        Some(factors) => factored::update(adamw, decay, (first, second, factors), w, g, keep),
-                    }
+                    slot.update(param, grad, (adamw, decay, lambda), |w, g, m, v| adamw.update(w, g, m, v))?;
                 }
-            };
-            in_place::update(&param.var, grad, |w, g| match covered {
-                None => plain(w, g, keep),
-                Some(covered) => {
-                    let pulled = hidden::pull(covered, g, keep, lambda);
-                    plain(covered, &pulled, None);
-                    hidden::project(covered, keep, w);
-                }
-            })?;
+            }
             if let (Parameterisation::Ham(ham), Some(alpha), true) = (self.parameterisation, ham_alpha, slot.is_weight)
             {
-                in_place::update(&param.var, grad, |w, g| ham.half_step(w, g, learning_rate, alpha))?;
+                in_place::update(&param.var, grad, |w, g| {
+                    ham.half_step(w, &kept::spread(g, slot.keep.as_ref()), learning_rate, alpha);
+                })?;
             }
         }
         Ok(())
@@ -242,8 +234,11 @@ impl Optimizer {
             for (slot, param) in self.slots.iter().zip(params).filter(|(s, _)| s.is_weight && !s.frozen) {
                 let Some(grad) = grads.get(param.var.as_tensor()) else { continue };
                 let grad = grad.flatten_all()?.to_vec1::<f32>()?;
-                let kept = |i: usize| slot.keep.as_ref().is_none_or(|mask| mask.bits()[i]);
-                magnitudes.extend((0..grad.len()).filter(|i| kept(*i)).map(|i| grad[i].abs()));
+                let kept = match &slot.keep {
+                    Some(keep) if grad.len() == keep.len() => kept::of_kept(&grad, keep),
+                    _ => grad,
+                };
+                magnitudes.extend(kept.iter().map(|g| g.abs()));
             }
             self.counters.ham_alpha = calibrate(magnitudes, self.peak_learning_rate).map(f64::to_bits);
         }
@@ -268,20 +263,75 @@ impl Optimizer {
         self.counters = counters;
         self.slots.iter_mut().all(|slot| {
             let name = slot.name.clone();
-            slot.state_mut().into_iter().all(|(group, values)| match state(group, &name) {
+            slot.spread();
+            let fits = slot.state_mut().into_iter().all(|(group, values)| match state(group, &name) {
                 Some(saved) if saved.len() == values.len() => {
                     *values = saved;
                     true
                 }
                 _ => false,
-            })
+            });
+            if slot.keep.is_some() {
+                slot.gather();
+            }
+            fits
         })
     }
 }
 
 impl Slot {
-    /// Everything that a checkpoint keeps, by group.
-    pub(crate) fn state_mut(&mut self) -> Vec<(&'static str, &mut Vec<f32>)> {
+    /// One step of a rule; `whole` takes it with all weights of a parameter, their gradients and their state.
+    fn update(
+        &mut self,
+        param: &Param,
+        grad: &Tensor,
+        (rule, decay, lambda): (impl Rule, FactorDecay, f32),
+        whole: impl Fn(&mut [f32], &[f32], &mut [f32], &mut [f32]),
+    ) -> Result<(), PruneError> {
+        let keep = self.keep.as_ref();
+        let bits = keep.map(Mask::bits);
+        let (first, second) = (&mut self.first, &mut self.second);
+        in_place::update(&param.var, grad, |w, g| match (&mut self.hidden, &mut self.factors, &self.starts) {
+            (Some(covered), ..) => {
+                let pulled = hidden::pull(covered, g, bits, lambda);
+                whole(covered, &pulled, first, second);
+                hidden::project(covered, bits, w);
+            }
+            (_, Some(factors), _) => {
+                factored::update(rule, decay, (first, second, factors), w, &kept::spread(g, keep), bits);
+            }
+            (.., Some(starts)) => kept::update(rule, w, g, [first, second], (bits.unwrap_or_default(), starts)),
+            _ => whole(w, g, first, second),
+        })
+    }
+
+    /// State of kept weights alone from now on, unless something else than the weights is trained.
+    fn gather(&mut self) {
+        let Some(keep) = self.keep.as_ref().filter(|_| self.factors.is_none() && self.hidden.is_none()) else {
+            return self.clear_masked();
+        };
+        self.starts = Some(kept::starts(keep));
+        for state in [&mut self.first, &mut self.second].into_iter().filter(|state| !state.is_empty()) {
+            *state = kept::of_kept(state, keep);
+        }
+    }
+
+    /// State of all weights again; a weight that was removed has none.
+    fn spread(&mut self) {
+        let Some(keep) = self.keep.as_ref().filter(|_| self.starts.is_some()) else { return };
+        for state in [&mut self.first, &mut self.second].into_iter().filter(|state| !state.is_empty()) {
+            *state = kept::of_all(state, keep);
+        }
+        self.starts = None;
+    }
+
+    fn clear_masked(&mut self) {
+        let Some(keep) = &self.keep else { return };
+        [&mut self.first, &mut self.second].into_iter().filter(|s| !s.is_empty()).for_each(|state| keep.apply(state));
+    }
+
+    /// Everything that a checkpoint keeps, by group, to be written; the state is that of all weights.
+    fn state_mut(&mut self) -> Vec<(&'static str, &mut Vec<f32>)> {
         let mut state = vec![("first_moment", &mut self.first), ("second_moment", &mut self.second)];
         if let Some(Factors { m, w, first, second }) = &mut self.factors {
             state.extend([("factor_m", m), ("factor_w", w)]);
@@ -291,14 +341,19 @@ impl Slot {
         state
     }
 
-    /// As [`Slot::state_mut`], to be read.
-    pub(crate) fn state(&self) -> Vec<(&'static str, &Vec<f32>)> {
-        let mut state = vec![("first_moment", &self.first), ("second_moment", &self.second)];
+    /// Everything that a checkpoint keeps, by group: a number per weight, `+0.0` for removed ones.
+    pub(crate) fn state(&self) -> Vec<(&'static str, Cow<'_, [f32]>)> {
+        let moments = [("first_moment", &self.first), ("second_moment", &self.second)];
+        let mut state = Vec::from(moments.map(|(name, values)| {
+            // a rule without second moments has none to spread
+            let keep = self.keep.as_ref().filter(|_| self.starts.is_some() && !values.is_empty());
+            (name, kept::spread(values, keep))
+        }));
         if let Some(Factors { m, w, first, second }) = &self.factors {
-            state.extend([("factor_m", m), ("factor_w", w)]);
-            state.extend([("factor_first_moment", first), ("factor_second_moment", second)]);
+            let named = [("factor_m", m), ("factor_w", w), ("factor_first_moment", first), ("factor_second_moment", second)];
+            state.extend(named.map(|(name, values)| (name, Cow::Borrowed(&values[..]))));
         }
-        state.extend(self.hidden.as_ref().map(|hidden| ("hidden", hidden)));
+        state.extend(self.hidden.as_ref().map(|hidden| ("hidden", Cow::Borrowed(&hidden[..]))));
         state
     }
 }

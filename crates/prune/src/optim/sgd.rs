@@ -12,19 +12,11 @@ pub(super) struct Sgd {
 }
 
 impl Sgd {
-    pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], velocity: &mut [f32], keep: Option<&[bool]>) {
+    pub(super) fn update(&self, weights: &mut [f32], grads: &[f32], velocity: &mut [f32]) {
         let parts = weights.chunks_mut(CHUNK).zip(grads.chunks(CHUNK)).zip(velocity.chunks_mut(CHUNK));
-        match keep {
-            None => for_each(parts.collect(), |((w, g), v)| {
-                w.iter_mut().zip(g).zip(v).for_each(|((w, g), v)| (*w, *v) = self.element(*w, *g, *v));
-            }),
-            Some(keep) => for_each(parts.zip(keep.chunks(CHUNK)).collect(), |(((w, g), v), keep)| {
-                w.iter_mut().zip(g).zip(v).zip(keep).for_each(|(((w, g), v), keep)| {
-                    let moved = self.element(*w, *g, *v);
-                    (*w, *v) = if *keep { moved } else { (0.0, 0.0) };
-                });
-            }),
-        }
+        for_each(parts.collect(), |((w, g), v)| {
+            w.iter_mut().zip(g).zip(v).for_each(|((w, g), v)| (*w, *v) = self.element(*w, *g, *v));
+        });
     }
 
     #[inline(always)]

@@ -11,6 +11,8 @@ mod stop;
 use std::sync::Arc;
 use std::time::Instant;
 
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
 use sentei_data::{Augment, Dataset, Normalise, Order, Split, batches, derive_seed};
 use sentei_report::events::{Event, EventSink};
 use sentei_report::record::EpochRow;
@@ -22,6 +24,7 @@ use crate::evaluate::{Evaluation, arg_max, evaluate, logits_of, to_tensors};
 use crate::loss::cross_entropy;
 use crate::masks::Masks;
 use crate::optim::Optimizer;
+use crate::optim::kept::of_all;
 use crate::parameterisation::Parameterisation;
 use crate::schedule::{MaskPolicy, StepView};
 use crate::signs::{SignRow, Signs};
@@ -199,10 +202,11 @@ impl Epochs<'_> {
             }
             let reads_all = plan.parameterisation.reads_dense_gradients()
                 || plan.policy.is_some_and(|policy| policy.reads_gradients(state.step));
-            let grads = stepper.backward(net, &loss, reads_all)?;
+            let mut grads = stepper.backward(net, &loss, reads_all)?;
             if let Some(policy) = plan.policy {
                 let view = StepView { step: state.step, net, grads: &grads, optimizer, masks: &state.masks };
                 if let Some(new) = policy.remask(view)? {
+                    spread(net, &mut grads, &state.masks)?;
                     enforce(net, optimizer, &new.masks, plan.dropout)?;
                     stepper.follow(&new.masks);
                     state.masks = new.masks;
@@ -251,6 +255,18 @@ fn enforce(net: &mut Net, optimizer: &mut Optimizer, masks: &Masks, dropout: &[D
     optimizer.set_masks(net.vars(), masks)?;
     for rule in dropout {
         net.set_dropout(&rule.node, rule.rate_for(masks))?;
+    }
+    Ok(())
+}
+
+/// Gives every parameter under a mask a gradient of all its weights, 0 where there was none: the masks are about to change.
+fn spread(net: &Net, grads: &mut GradStore, masks: &Masks) -> Result<(), TrainError> {
+    for param in net.vars() {
+        let (Some(mask), Some(grad)) = (masks.get(&param.name), grads.get(param.var.as_tensor())) else { continue };
+        if grad.elem_count() != mask.len() {
+            let all = of_all(&grad.to_vec1()?, mask);
+            grads.insert(param.var.as_tensor(), Tensor::from_vec(all, param.var.shape(), param.var.device())?);
+        }
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ impl State {
         let flat = |name: &str, data: &[f32]| Value { name: name.into(), shape: vec![data.len()], data: data.to_vec() };
         for slot in optimizer.slots() {
             for (group, values) in slot.state() {
-                file.put(group, [flat(&slot.name, values)]);
+                file.put(group, [flat(&slot.name, &values)]);
             }
         }
         Ok(file.save(&to.path)?)

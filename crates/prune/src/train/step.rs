@@ -47,7 +47,8 @@ impl Stepper {
 
     /// The gradients of `loss`, which was computed from the logits of the last [`Stepper::forward`].
     ///
-    /// * `dense`: whether removed weights need theirs as well; otherwise they may be 0.
+    /// * `dense`: whether removed weights need theirs as well; otherwise they may be 0, or missing: then a parameter has one
+    ///   number per kept weight, in the order of the file.
     ///
     /// # Errors
     /// When a gradient cannot be computed.

@@ -5,9 +5,8 @@ use std::ops::Range;
 use super::bands::{Band, Bands, common};
 use super::kernels::{Kernels, checked, kernels_of};
 use super::one_pixel::OnePixel;
-use super::scratch::Pool;
+use super::scratch::{Pool, Sums};
 use super::tiles::{Rect, Steps, Tile};
-use crate::gemv::Lines;
 use crate::team::Team;
 use crate::training::{ConvGeometry, Lanes, Output, tasks};
 use crate::{Isa, KernelError};
@@ -48,8 +47,6 @@ pub struct WeightGradient {
 /// What a task needs.
 #[derive(Debug)]
 struct Scratch {
-    /// `[output][channel][tap]`, a vector each.
-    sums: Lines<f32>,
     /// What the taps reach of some bands.
     rects: Vec<Rect>,
     /// Per tap, whether a band before had pixels.
@@ -105,7 +102,6 @@ impl WeightGradient {
         }
         let together = layer.together;
         layer.scratch = Pool::new(g.weights(), move || Scratch {
-            sums: Lines::zeros(outputs * channels * taps * kernels.lanes),
             rects: Vec::with_capacity(together * taps),
             started: Vec::with_capacity(taps),
         });
@@ -184,9 +180,11 @@ impl WeightGradient {
     fn run_task(&self, task: &Task, x: &[f32], gy: &[f32], gw: Output<'_>) {
         let kernels = kernels_of(self.isa);
         let mut scratch = self.scratch.take();
-        let Scratch { sums, rects, started } = &mut *scratch;
+        let Scratch { rects, started } = &mut *scratch;
         let pitch = task.channels.len() * task.taps.len() * kernels.lanes;
-        let sums = &mut sums.as_mut_slice()[..task.outputs.len() * pitch];
+        // `[output][channel][tap]`, a vector each
+        let mut sums = Sums::take(task.outputs.len() * pitch);
+        let sums = sums.as_mut_slice();
         if self.has_idle_taps() {
             sums.fill(0.0);
         }
@@ -305,7 +303,7 @@ impl WeightGradient {
 
 impl Scratch {
     fn none() -> Self {
-        Self { sums: Lines::zeros(0), rects: Vec::new(), started: Vec::new() }
+        Self { rects: Vec::new(), started: Vec::new() }
     }
 }
 

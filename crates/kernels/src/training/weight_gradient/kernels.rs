@@ -16,7 +16,7 @@ pub(super) struct Kernels {
     /// Most outputs, and vectors of features, of fully connected layers.
     pub panel: (usize, usize),
     pub add_tile: unsafe fn(&Tile, &[Rect], *const f32, *const f32, *mut f32),
-    pub add_bundle: unsafe fn(&Rect, *const f32, *const f32, &[usize], &[isize], *mut f32),
+    pub add_bundle: unsafe fn(&Rect, *const f32, *const f32, &[u32], &[i32], *mut f32),
     pub add_lanes: unsafe fn(*const f32, usize, *mut f32),
     pub turn: unsafe fn(Turn, *const f32, *mut f32),
     pub products: unsafe fn(&Products, *const f32, *const f32, *mut f32, *mut f32),
@@ -43,7 +43,7 @@ pub(super) fn kernels_of(isa: Isa) -> Kernels {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => kernels!(avx512, (4, 6), (8, 3), (8, 3)),
         #[cfg(target_arch = "x86_64")]
-        Isa::Avx2 => kernels!(avx2, (4, 3), (4, 3), (4, 3)),
+        Isa::Avx2 => kernels!(avx2, (4, 3), (4, 3), (3, 4)),
         #[cfg(target_arch = "aarch64")]
         Isa::Neon => kernels!(neon, (4, 6), (8, 3), (8, 3)),
         _ => kernels!(scalar, (2, 2), (2, 2), (2, 2)),

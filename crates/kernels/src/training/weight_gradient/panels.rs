@@ -93,14 +93,28 @@ macro_rules! panel_kernels {
                 unsafe {
                     let mut gy = gy.wrapping_add(lane);
                     for _ in 0..call.blocks {
-                        let mut factors = [splat(0.0); K];
-                        for k in 0..K {
-                            factors[k] = load(x.add(k * LANES));
-                        }
-                        for m in 0..M {
-                            let factor = splat(*gy.add(m * LANES));
+                        // The smaller side waits in registers: with both orders at hand no sum has to leave them.
+                        if M < K {
+                            let mut factors = [splat(0.0); M];
+                            for m in 0..M {
+                                factors[m] = splat(*gy.add(m * LANES));
+                            }
                             for k in 0..K {
-                                sums[m][k] = fma(factor, factors[k], sums[m][k]);
+                                let factor = load(x.add(k * LANES));
+                                for m in 0..M {
+                                    sums[m][k] = fma(factors[m], factor, sums[m][k]);
+                                }
+                            }
+                        } else {
+                            let mut factors = [splat(0.0); K];
+                            for k in 0..K {
+                                factors[k] = load(x.add(k * LANES));
+                            }
+                            for m in 0..M {
+                                let factor = splat(*gy.add(m * LANES));
+                                for k in 0..K {
+                                    sums[m][k] = fma(factor, factors[k], sums[m][k]);
+                                }
                             }
                         }
                         x = x.add(K * LANES);

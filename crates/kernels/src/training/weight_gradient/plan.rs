@@ -25,30 +25,36 @@ pub(super) struct Plan {
     pub one_rectangle: bool,
     /// Parts of the output's rows that the same rows of the kernel reach.
     pub row_parts: Vec<(Range<usize>, Range<usize>)>,
-    /// Per weight: where the gradient of its output channel starts.
-    pub gy_at: Vec<usize>,
+    /// Per weight, or once for a shared strip: where the gradient of the output channel starts.
+    pub gy_at: Vec<u32>,
     /// Per weight: where its input channel starts, with the offset of its tap.
-    pub x_at: Vec<isize>,
+    pub x_at: Vec<i32>,
     /// Per weight: its row of the kernel.
-    pub kernel_rows: Vec<usize>,
-    /// Per weight: where its gradient goes.
-    pub positions: Vec<u32>,
+    pub kernel_rows: Vec<u16>,
+    /// Per weight: which of the kept weights it is, in the order of the file.
+    pub ranks: Vec<u32>,
+    /// Kept weights, those included that no output pixel reaches.
+    pub kept: usize,
 }
 
 /// All weights of some output channels.
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
-    pub outputs: Range<usize>,
     /// Per some input channels.
     pub strips: Vec<Range<usize>>,
     pub weights: Range<usize>,
+    /// Its kept weights in the order of the file.
+    pub ranks: Range<usize>,
 }
 
 /// Weights whose sums are in registers together, by row of the kernel.
 #[derive(Debug)]
 pub(super) struct Strip {
     pub key: usize,
+    /// Whether all weights are of one output channel.
     pub shared: bool,
+    /// Where its part of the plan's `gy_at` starts.
+    pub gy_at: usize,
     /// Its rows of the kernel.
     pub rows: Range<usize>,
     pub weights: Range<usize>,
@@ -63,16 +69,16 @@ pub(super) struct Key {
 
 impl Strip {
     /// Those of its weights that are in `rows` of the kernel.
-    pub fn reaching(&self, kernel_rows: &[usize], rows: &Range<usize>) -> Option<Range<usize>> {
+    pub fn reaching(&self, kernel_rows: &[u16], rows: &Range<usize>) -> Option<Range<usize>> {
         if rows.start <= self.rows.start && self.rows.end <= rows.end {
             return Some(self.weights.clone());
         }
         let mine = &kernel_rows[self.weights.clone()];
         let (mut start, mut end) = (0, mine.len());
-        while start < end && mine[start] < rows.start {
+        while start < end && usize::from(mine[start]) < rows.start {
             start += 1;
         }
-        while start < end && mine[end - 1] >= rows.end {
+        while start < end && usize::from(mine[end - 1]) >= rows.end {
             end -= 1;
         }
         (start < end).then(|| self.weights.start + start..self.weights.start + end)
@@ -85,7 +91,7 @@ struct Weight {
     output: usize,
     channel: usize,
     tap: [usize; 2],
-    position: u32,
+    rank: u32,
 }
 
 impl Plan {
@@ -99,7 +105,17 @@ impl Plan {
         })
     }
 
-    /// Orders the weights that `keep` names.
+    /// Whether all weights and all pixels of one block can be told apart in 32 bits, with the offsets of taps, and the rows of a
+    /// kernel in 16.
+    pub fn fits(geometry: &ConvGeometry, lanes: usize) -> bool {
+        let g = geometry;
+        let around = [0, 1].map(|axis| g.input[axis] + g.kernel[axis] * g.dilation[axis]);
+        let plane = around[0].saturating_mul(around[1]).max(g.out_plane());
+        let most = plane.saturating_mul(g.in_channels.max(g.out_channels)).saturating_mul(lanes);
+        i32::try_from(most.max(g.weights())).is_ok() && u16::try_from(g.kernel[0]).is_ok()
+    }
+
+    /// Orders the weights that `keep` names; the layer [fits](Self::fits).
     ///
     /// * `one_rectangle`: no strip has taps that reach different rows of the output.
     /// * `channels`: how many input channels of a group stay in the cache; no strip has weights of more.
@@ -114,7 +130,8 @@ impl Plan {
             gy_at: Vec::new(),
             x_at: Vec::new(),
             kernel_rows: Vec::new(),
-            positions: Vec::new(),
+            ranks: Vec::new(),
+            kept: keep.iter().filter(|keep| **keep).count(),
         };
         // per tap its key; none where it reaches nothing
         let mut key_of = Vec::new();
@@ -133,44 +150,59 @@ impl Plan {
                 }
             }
         }
-        let survivors = keep.iter().filter(|keep| **keep).count();
-        let outputs = (UNIT * g.out_channels / survivors.max(1)).clamp(1, TOGETHER);
+        plan.x_at.reserve_exact(plan.kept);
+        plan.kernel_rows.reserve_exact(plan.kept);
+        plan.ranks.reserve_exact(plan.kept);
+        let outputs = (UNIT * g.out_channels / plan.kept.max(1)).clamp(1, TOGETHER);
+        let mut rank = 0;
         for first in (0..g.out_channels).step_by(outputs) {
             let outputs = first..(first + outputs).min(g.out_channels);
-            let weight = plan.positions.len();
+            let weight = plan.ranks.len();
             let mut strips = Vec::new();
+            let all = &keep[outputs.start * g.patch()..outputs.end * g.patch()];
+            let ranks = rank..rank + all.iter().filter(|keep| **keep).count();
+            rank = ranks.end;
             for channel in (0..g.group_in()).step_by(channels) {
                 let channels = channel..(channel + channels).min(g.group_in());
                 let strip = plan.strips.len();
-                plan.add_weights(g, lanes, keep, &key_of, outputs.clone(), channels);
+                plan.add_weights(g, lanes, (keep, ranks.start), &key_of, outputs.clone(), channels);
                 strips.push(strip..plan.strips.len());
             }
-            plan.units.push(Unit { outputs, strips, weights: weight..plan.positions.len() });
+            plan.units.push(Unit { strips, weights: weight..plan.ranks.len(), ranks });
         }
+        plan.gy_at.shrink_to_fit();
+        plan.strips.shrink_to_fit();
         plan
     }
 
     /// Adds the weights of some outputs and some input channels of their group.
+    ///
+    /// * `first`: rank of the first kept weight of these outputs.
     fn add_weights(
         &mut self,
         g: &ConvGeometry,
         lanes: usize,
-        keep: &[bool],
+        (keep, first): (&[bool], usize),
         key_of: &[Option<usize>],
         outputs: Range<usize>,
         channels: Range<usize>,
     ) {
         let taps = key_of.len();
         let mut left = vec![Vec::new(); self.keys.len()];
+        let kept = |from: usize, to: usize| keep[from..to].iter().filter(|keep| **keep).count();
+        let mut before = first;
         for output in outputs.clone() {
             let mut of_key = vec![Vec::new(); self.keys.len()];
-            for index in (channels.start * taps..channels.end * taps).filter(|index| keep[output * g.patch() + index]) {
-                let (channel, tap) = (index / taps, index % taps);
+            let start = output * g.patch();
+            let mut rank = before + kept(start, start + channels.start * taps);
+            for index in (channels.start * taps..channels.end * taps).filter(|index| keep[start + index]) {
+                let (channel, tap, mine) = (index / taps, index % taps, rank as u32);
+                rank += 1;
                 let Some(key) = key_of[tap] else { continue };
                 let channel = output / g.group_out() * g.group_in() + channel;
-                let position = (output * g.patch() + index) as u32;
-                of_key[key].push(Weight { output, channel, tap: [tap / g.kernel[1], tap % g.kernel[1]], position });
+                of_key[key].push(Weight { output, channel, tap: [tap / g.kernel[1], tap % g.kernel[1]], rank: mine });
             }
+            before += kept(start, start + g.patch());
             for (key, mut weights) in of_key.into_iter().enumerate() {
                 let rest = weights.len() % SHARED;
                 if rest < FEWEST {
@@ -190,19 +222,21 @@ impl Plan {
             weights.sort_by_key(|weight| weight.tap[0]);
         }
         for mine in weights.chunks(most) {
-            let first = self.positions.len();
+            let (first, gy_at) = (self.ranks.len(), self.gy_at.len());
+            let shared = mine.iter().all(|weight| weight.output == mine[0].output);
+            // `fits` has found all of these to be small enough
+            let gy_of = |weight: &Weight| (weight.output * g.out_plane() * lanes) as u32;
+            self.gy_at.extend(mine.iter().take(if shared { 1 } else { most }).map(gy_of));
             for weight in mine {
                 let offset = |axis: usize| (weight.tap[axis] * g.dilation[axis]) as isize - g.pads[axis] as isize;
                 let pixel = offset(0) * g.input[1] as isize + offset(1);
-                self.gy_at.push(weight.output * g.out_plane() * lanes);
-                self.x_at.push(((weight.channel * g.in_plane()) as isize + pixel) * lanes as isize);
-                self.kernel_rows.push(weight.tap[0]);
-                self.positions.push(weight.position);
+                self.x_at.push((((weight.channel * g.in_plane()) as isize + pixel) * lanes as isize) as i32);
+                self.kernel_rows.push(weight.tap[0] as u16);
+                self.ranks.push(weight.rank);
             }
-            let shared = mine.iter().all(|weight| weight.output == mine[0].output);
             let all = |row: fn(usize, usize) -> usize| mine.iter().map(|weight| weight.tap[0]).reduce(row);
             let rows = all(usize::min).zip(all(usize::max)).map_or(0..0, |(first, last)| first..last + 1);
-            self.strips.push(Strip { key, shared, rows, weights: first..self.positions.len() });
+            self.strips.push(Strip { key, shared, gy_at, rows, weights: first..self.ranks.len() });
         }
     }
 }

@@ -5,6 +5,37 @@ use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
 
+use crate::gemv::Lines;
+
+/// Sums that no task uses at the moment, of whichever layer: as many as ran at once, each as long as the longest so far.
+static IDLE: Mutex<Vec<Lines<f32>>> = Mutex::new(Vec::new());
+
+/// Room for the sums of a task, on a cache line; given back when it is dropped. What it holds is what the last one left there.
+#[derive(Debug)]
+pub(super) struct Sums {
+    lines: Lines<f32>,
+    len: usize,
+}
+
+impl Sums {
+    /// Room for `len` numbers.
+    pub fn take(len: usize) -> Self {
+        let idle = IDLE.lock().unwrap_or_else(PoisonError::into_inner).pop().filter(|lines| lines.len() >= len);
+        Self { lines: idle.unwrap_or_else(|| Lines::zeros(len)), len }
+    }
+
+    pub fn as_mut_slice(&mut self) -> &mut [f32] {
+        &mut self.lines.as_mut_slice()[..self.len]
+    }
+}
+
+impl Drop for Sums {
+    fn drop(&mut self) {
+        let lines = std::mem::replace(&mut self.lines, Lines::zeros(0));
+        IDLE.lock().unwrap_or_else(PoisonError::into_inner).push(lines);
+    }
+}
+
 /// As many `T` as threads ran at once so far, one per core at most; who finds all of them taken waits.
 pub(super) struct Pool<T> {
     places: Vec<Mutex<Option<T>>>,

@@ -6,9 +6,8 @@ use super::bands::{Band, Bands, common};
 use super::dense::steps;
 use super::kernels::{Kernels, checked, kernels_of};
 use super::plan::{Key, Plan, Strip, Unit};
-use super::scratch::Pool;
+use super::scratch::{Pool, Sums};
 use super::tiles::{Rect, Steps};
-use crate::gemv::Lines;
 use crate::team::Team;
 use crate::training::{ConvGeometry, Lanes, Output, tasks};
 use crate::{Isa, KernelError};
@@ -26,7 +25,7 @@ const BUSY: usize = 32;
 /// Pixels of a map below which a band has several blocks, so that a weight's tap has to fit in all of them.
 const SMALL: usize = 48;
 
-/// Computes the gradient of the weights of a convolution that are kept; those of the others are 0.
+/// Computes the gradients of the weights of a convolution that are kept, and of no others.
 #[derive(Debug)]
 pub struct SurvivingWeightGradient {
     isa: Isa,
@@ -42,8 +41,6 @@ pub struct SurvivingWeightGradient {
 /// What a task needs.
 #[derive(Debug)]
 struct Scratch {
-    /// A vector per weight.
-    sums: Lines<f32>,
     /// What the keys reach of a band.
     regions: Vec<Region>,
     /// Which of them are those of each key.
@@ -67,8 +64,8 @@ impl SurvivingWeightGradient {
         if keep.len() != geometry.weights() {
             return Err(KernelError::ValueCount { expected: geometry.weights(), found: keep.len() });
         }
-        if u32::try_from(keep.len()).is_err() {
-            return Err(KernelError::TooLarge { what: "the weights" });
+        if !Plan::fits(&geometry, lanes.lanes) {
+            return Err(KernelError::TooLarge { what: "the layer" });
         }
         let several_blocks = geometry.out_plane() < SMALL || Plan::reach_alike(&geometry);
         let pixels = band_pixels(&geometry, lanes.lanes);
@@ -83,19 +80,22 @@ impl SurvivingWeightGradient {
         }
         let bands = Bands::new(&geometry, lanes, pixels);
         let plan = Plan::new(&geometry, lanes.lanes, keep, several_blocks, channels);
-        let unit = plan.units.iter().map(|unit| unit.weights.len()).max().unwrap_or(0);
         let sums = SUMS[usize::from(several_blocks && bands.count() == 1 && channels == geometry.group_in())];
-        let largest = unit.max(sums).min(plan.positions.len());
         let keys = plan.keys.len();
         let scratch = Pool::new(plan.units.len(), move || Scratch {
-            sums: Lines::zeros(largest * lanes.lanes),
             regions: Vec::with_capacity(keys * (2 * geometry.kernel[0] + 1)),
             of_key: Vec::with_capacity(keys),
         });
         Ok(Self { isa, geometry, lanes, bands, plan, sums, scratch })
     }
 
-    /// Computes `gw`, whatever was there before; see [`super::WeightGradient::run`], whose bits the kept weights' gradients have.
+    /// Weights that are kept.
+    pub fn kept(&self) -> usize {
+        self.plan.kept
+    }
+
+    /// Computes `gw`, one number per kept weight in the order of the file, whatever was there before; see
+    /// [`super::WeightGradient::run`], whose bits they have.
     ///
     /// # Panics
     /// When a length is wrong or this processor lacks the instructions.
@@ -104,7 +104,7 @@ impl SurvivingWeightGradient {
         assert!(self.isa.runs_here(), "{} cannot run on this CPU", self.isa.name());
         assert_eq!(x.len(), self.lanes.len(g.in_channels * g.in_plane()), "length of the input");
         assert_eq!(gy.len(), self.lanes.len(g.out_channels * g.out_plane()), "length of the output's gradient");
-        assert_eq!(gw.len(), g.weights(), "length of the weights' gradient");
+        assert_eq!(gw.len(), self.plan.kept, "length of the kept weights' gradient");
         let gw = Output::new(gw);
         let cuts = self.cuts(team.threads());
         tasks(team, cuts, |task| {
@@ -123,7 +123,7 @@ impl SurvivingWeightGradient {
 
     /// Number of tasks for so many threads.
     fn cuts(&self, threads: usize) -> usize {
-        let all = self.plan.positions.len();
+        let all = self.plan.ranks.len();
         let fitting = all.div_ceil(SUMS[0]).max(1);
         let wanted =
             if threads == 1 || all / self.geometry.in_channels < BUSY * threads { threads } else { 2 * threads };
@@ -135,23 +135,23 @@ impl SurvivingWeightGradient {
         if index == count {
             return self.plan.units.len();
         }
-        let before = self.plan.positions.len() * index / count;
+        let before = self.plan.ranks.len() * index / count;
         self.plan.units.partition_point(|unit| (unit.weights.start + unit.weights.end) / 2 < before)
     }
 
     fn run_units(&self, units: &[Unit], x: &[f32], gy: &[f32], gw: Output<'_>) {
         let (Some(one), Some(last)) = (units.first(), units.last()) else { return };
-        let outputs = one.outputs.start..last.outputs.end;
         let weights = one.weights.start..last.weights.end;
-        let patch = self.geometry.patch();
-        let first = outputs.start * patch;
-        // SAFETY: no other task has these outputs.
-        let gw = unsafe { gw.part(first, outputs.len() * patch) };
+        let first = one.ranks.start;
+        // SAFETY: units have the weights of some outputs each, and no other task has these units.
+        let gw = unsafe { gw.part(first, last.ranks.end - first) };
+        // A tap that reaches no output has no sum.
         gw.fill(0.0);
         let (kernels, lanes) = (kernels_of(self.isa), self.lanes.lanes);
         let mut scratch = self.scratch.take();
-        let Scratch { sums, regions, of_key } = &mut *scratch;
-        let sums = &mut sums.as_mut_slice()[..weights.len() * lanes];
+        let Scratch { regions, of_key } = &mut *scratch;
+        let mut sums = Sums::take(weights.len() * lanes);
+        let sums = sums.as_mut_slice();
         let bands = self.bands.count();
         // With one band of whole maps each weight's pixels are one rectangle, at which its sums start.
         let fresh = bands == 1 && self.plan.one_rectangle;
@@ -172,12 +172,12 @@ impl SurvivingWeightGradient {
             }
         }
         let mut totals = [0.0; 16];
-        for (positions, sums) in self.plan.positions[weights].chunks(lanes).zip(sums.chunks(lanes * lanes)) {
+        for (ranks, sums) in self.plan.ranks[weights].chunks(lanes).zip(sums.chunks(lanes * lanes)) {
             // SAFETY: the processor was asserted in `run`; there is a vector of sums per weight, and no vector has more lanes
             // than there are totals.
-            unsafe { (kernels.add_lanes)(sums.as_ptr(), positions.len(), totals.as_mut_ptr()) };
-            for (position, total) in positions.iter().zip(&totals) {
-                gw[*position as usize - first] = *total;
+            unsafe { (kernels.add_lanes)(sums.as_ptr(), ranks.len(), totals.as_mut_ptr()) };
+            for (rank, total) in ranks.iter().zip(&totals) {
+                gw[*rank as usize - first] = *total;
             }
         }
     }
@@ -219,9 +219,8 @@ impl SurvivingWeightGradient {
         let Some(weights) = strip.reaching(&plan.kernel_rows, &region.kernel_rows) else { return };
         let first = weights.start - strip.weights.start;
         let sums = &mut sums[first * lanes..(first + weights.len()) * lanes];
-        let gy_at =
-            if strip.shared { &plan.gy_at[weights.start..=weights.start] } else { &plan.gy_at[weights.clone()] };
-        let gy_at = if weights.len() == 1 { &gy_at[..1] } else { gy_at };
+        let gy_at = &plan.gy_at[strip.gy_at..];
+        let gy_at = if strip.shared { &gy_at[..1] } else { &gy_at[first..first + weights.len()] };
         // SAFETY: the processor was asserted in `run`, as were the lengths of `x` and `gy`. Blocks of the band and channels of the
         // plan exist; the region has only outputs that the taps of its kernel rows and of its key's columns reach, so the
         // pixels they read exist as well. There is a vector of sums per weight.

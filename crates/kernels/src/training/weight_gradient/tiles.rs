@@ -154,7 +154,7 @@ macro_rules! weight_gradient_kernels {
         /// writable, and nobody else's.
         $(#[target_feature(enable = $features)])?
         pub(super) unsafe fn bundle(
-            rect: &Rect, gy: *const f32, x: *const f32, gy_at: &[usize], x_at: &[isize], sums: *mut f32,
+            rect: &Rect, gy: *const f32, x: *const f32, gy_at: &[u32], x_at: &[i32], sums: *mut f32,
         ) {
             // SAFETY: by this function's contract; as many weights as there are.
             unsafe {
@@ -181,7 +181,7 @@ macro_rules! weight_gradient_kernels {
         /// As [`bundle`], for `K` weights.
         $(#[target_feature(enable = $features)])?
         unsafe fn bundle_of<const K: usize, const SHARED: bool>(
-            rect: &Rect, gy: *const f32, x: *const f32, gy_at: &[usize], x_at: &[isize], to: *mut f32,
+            rect: &Rect, gy: *const f32, x: *const f32, gy_at: &[u32], x_at: &[i32], to: *mut f32,
         ) {
             // SAFETY: every pointer that is read or written is to a pixel of the rectangle, or a sum, by `bundle`'s contract.
             unsafe {
@@ -189,8 +189,8 @@ macro_rules! weight_gradient_kernels {
                 let mut sums = [splat(0.0); K];
                 let (mut gys, mut xs) = ([gy; K], [x; K]);
                 for k in 0..K {
-                    gys[k] = gy.wrapping_add(*gy_at.get_unchecked(if SHARED { 0 } else { k }));
-                    xs[k] = x.wrapping_offset(*x_at.get_unchecked(k));
+                    gys[k] = gy.wrapping_add(*gy_at.get_unchecked(if SHARED { 0 } else { k }) as usize);
+                    xs[k] = x.wrapping_offset(*x_at.get_unchecked(k) as isize);
                     if !rect.fresh {
                         sums[k] = load(to.add(k * LANES));
                     }

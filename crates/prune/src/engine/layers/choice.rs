@@ -14,10 +14,15 @@ pub(super) struct Choice {
 }
 
 impl Choice {
+    /// Whether the second way is the faster one, once both were tried.
+    pub fn settled(&self) -> Option<bool> {
+        (self.runs >= 2 * TRIALS).then(|| self.best[1] < self.best[0])
+    }
+
     /// Runs `work` one way; it is told whether that is the second one.
     pub fn run(&mut self, work: impl FnOnce(bool)) {
-        if self.runs >= 2 * TRIALS {
-            return work(self.best[1] < self.best[0]);
+        if let Some(way) = self.settled() {
+            return work(way);
         }
         let way = 1 - self.runs % 2;
         let start = Instant::now();
@@ -36,6 +41,7 @@ mod tests {
     fn the_faster_way_is_taken_after_the_trials() {
         for slow in [false, true] {
             let mut choice = Choice::default();
+            assert_eq!(choice.settled(), None);
             let mut taken = Vec::new();
             for _ in 0..2 * TRIALS + 4 {
                 choice.run(|way| {
@@ -45,6 +51,7 @@ mod tests {
                     }
                 });
             }
+            assert_eq!(choice.settled(), Some(!slow));
             assert_eq!(taken[..2 * TRIALS].iter().filter(|way| **way).count(), TRIALS);
             assert!(taken[2 * TRIALS..].iter().all(|way| *way != slow), "{taken:?}");
         }

@@ -17,7 +17,8 @@ use crate::optim::in_place;
 /// Above this share of weights that are left, leaving the others out gains nothing.
 const DENSEST: f64 = 0.6;
 
-/// Every weight takes part, or only those that a mask leaves; the results are the same bits.
+/// Every weight takes part, or only those that a mask leaves; the results are the same bits. With a mask, the gradient of the
+/// weights has one number per kept weight, in the order of the file, unless those of removed ones are asked for.
 pub(super) struct Conv {
     name: String,
     geometry: ConvGeometry,
@@ -35,6 +36,8 @@ struct Sparse {
     keep: Mask,
     conv: SparseConv,
     weight_gradient: SurvivingWeightGradient,
+    /// Gradients of all weights, while the dense kernel computes them.
+    all: Vec<f32>,
     forward: Choice,
     input_gradient: Choice,
     surviving: Choice,
@@ -112,20 +115,32 @@ impl Layer for Conv {
         let (x, pixels) = (kept.inputs[0], self.pixels());
         let Conv { weight, bias, dense, weight_gradient, sparse, geometry, .. } = self;
         let gy = &*gradient;
-        in_place::edit(&weight.gradient, |gw| match sparse {
-            Some(Sparse { keep, weight_gradient: surviving, surviving: choice, .. }) if !cx.dense_gradients => {
+        let kept = sparse.as_mut().filter(|_| !cx.dense_gradients);
+        match &kept {
+            None => weight.hold(weight.value.shape().clone())?,
+            Some(sparse) => weight.hold(sparse.weight_gradient.kept())?,
+        }
+        let dense_kernel = |gw: &mut [f32]| {
+            cx.profile.time(cx.row, Part::WeightGradient, "dense", || weight_gradient.run(cx.team, x, gy, gw));
+        };
+        in_place::edit(&weight.gradient, |gw| match kept {
+            None => dense_kernel(gw),
+            Some(Sparse { keep, weight_gradient: surviving, all, surviving: choice, .. }) => {
                 choice.run(|sparse| match sparse {
                     true => {
-                        cx.profile.time(cx.row, Part::WeightGradient, "sparse", || surviving.run(cx.team, x, gy, gw))
+                        cx.profile.time(cx.row, Part::WeightGradient, "sparse", || surviving.run(cx.team, x, gy, gw));
                     }
-                    // Removed weights get 0 either way: nothing may tell which one ran.
-                    false => cx.profile.time(cx.row, Part::WeightGradient, "dense", || {
-                        weight_gradient.run(cx.team, x, gy, gw);
-                        keep.apply(gw);
-                    }),
+                    false => {
+                        all.resize(keep.len(), 0.0);
+                        dense_kernel(all);
+                        let of_kept = all.iter().zip(keep.bits()).filter(|(_, keep)| **keep);
+                        gw.iter_mut().zip(of_kept).for_each(|(to, (value, _))| *to = *value);
+                    }
                 });
+                if choice.settled() != Some(false) {
+                    *all = Vec::new();
+                }
             }
-            _ => cx.profile.time(cx.row, Part::WeightGradient, "dense", || weight_gradient.run(cx.team, x, gy, gw)),
         })
         .map_err(candle_core::Error::wrap)?;
         if let Some(bias) = bias {
@@ -170,6 +185,7 @@ impl Layer for Conv {
             keep: mask.clone(),
             conv,
             weight_gradient,
+            all: Vec::new(),
             forward: Choice::default(),
             input_gradient: Choice::default(),
             surviving: Choice::default(),
