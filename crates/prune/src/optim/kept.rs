@@ -61,8 +61,9 @@ pub(super) fn update(
     for (index, (weights, keep)) in weights.chunks_mut(CHUNK).zip(keep.chunks(CHUNK)).enumerate() {
         let kept = starts[index]..starts[index + 1];
         let grads = if all { &grads[index * CHUNK..][..weights.len()] } else { &grads[kept.clone()] };
+        let two = if second.is_empty() { 0 } else { kept.len() };
         let (mine, rest) = std::mem::take(&mut first).split_at_mut(kept.len());
-        let (mine_too, rest_too) = std::mem::take(&mut second).split_at_mut(if second.is_empty() { 0 } else { kept.len() });
+        let (mine_too, rest_too) = std::mem::take(&mut second).split_at_mut(two);
         (first, second) = (rest, rest_too);
         parts.push((weights, keep, grads, mine, mine_too));
     }
@@ -98,6 +99,7 @@ pub(super) fn update(
 mod tests {
     use super::*;
     use crate::optim::Step;
+    use crate::optim::adamw::AdamW;
     use crate::optim::sgd::Sgd;
 
     #[test]
@@ -113,19 +115,28 @@ mod tests {
     /// Across chunks, and with flags left over at the end.
     #[test]
     fn kept_weights_move_as_they_would_without_a_mask_whichever_gradients_are_given() {
+        let step = Step { learning_rate: 0.1, weight_decay: 0.01, l1: 0.001 };
+        let sgd = Sgd { step, momentum: 0.9, nesterov: true };
+        moves_alike(sgd, false, |w, g, first, _| sgd.update(w, g, first));
+        let adamw = AdamW::new(step, [0.9, 0.999], 1e-8, 3);
+        moves_alike(adamw, true, |w, g, first, second| adamw.update(w, g, first, second));
+    }
+
+    fn moves_alike(rule: impl Rule, two: bool, whole: impl Fn(&mut [f32], &[f32], &mut [f32], &mut [f32])) {
         let count = 2 * CHUNK + 13;
         let keep = Mask::from_bits((0..count).map(|i| (i * 7 + i / 13) % 10 == 0).collect());
         let noise = |salt: f32| (0..count).map(|i| (i as f32 * salt).sin()).collect::<Vec<f32>>();
-        let (start, grads) = (noise(0.37), noise(0.73));
-        let step = Step { learning_rate: 0.1, weight_decay: 0.01, l1: 0.001 };
-        let sgd = Sgd { step, momentum: 0.9, nesterov: true };
-        let (mut plain, mut velocity) = (start.clone(), noise(0.11));
-        let before = of_kept(&velocity, &keep);
-        sgd.update(&mut plain, &grads, &mut velocity);
+        let (start, grads, mut first) = (noise(0.37), noise(0.73), noise(0.11));
+        let mut second: Vec<f32> = if two { noise(0.19).iter().map(|v| v.abs()).collect() } else { Vec::new() };
+        let kept = |state: &[f32]| if state.is_empty() { Vec::new() } else { of_kept(state, &keep) };
+        let before = [kept(&first), kept(&second)];
+        let mut plain = start.clone();
+        whole(&mut plain, &grads, &mut first, &mut second);
         for grads in [grads.clone(), of_kept(&grads, &keep)] {
-            let (mut weights, mut first) = (start.clone(), before.clone());
-            update(sgd, &mut weights, &grads, [&mut first, &mut []], (keep.bits(), &starts(&keep)));
-            assert_eq!(first, of_kept(&velocity, &keep));
+            let (mut weights, mut state) = (start.clone(), before.clone());
+            let [one, other] = &mut state;
+            update(rule, &mut weights, &grads, [one, other], (keep.bits(), &starts(&keep)));
+            assert_eq!(state, [kept(&first), kept(&second)]);
             for (i, keep) in keep.bits().iter().enumerate() {
                 assert_eq!(weights[i], if *keep { plain[i] } else { start[i] }, "weight {i}");
             }

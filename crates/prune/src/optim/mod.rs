@@ -350,7 +350,8 @@ impl Slot {
             (name, kept::spread(values, keep))
         }));
         if let Some(Factors { m, w, first, second }) = &self.factors {
-            let named = [("factor_m", m), ("factor_w", w), ("factor_first_moment", first), ("factor_second_moment", second)];
+            let named =
+                [("factor_m", m), ("factor_w", w), ("factor_first_moment", first), ("factor_second_moment", second)];
             state.extend(named.map(|(name, values)| (name, Cow::Borrowed(&values[..]))));
         }
         state.extend(self.hidden.as_ref().map(|hidden| ("hidden", Cow::Borrowed(&hidden[..]))));
