@@ -297,7 +297,7 @@ fn a_killed_training_under_any_schedule_resumes_to_the_same_bytes() {
     };
     for schedule in EXCHANGES {
         let whole = prune(&graph, &fresh(schedule), &mut Harness::new()).unwrap();
-        for steps in [9, 33, 50] {
+        for steps in [5, 9, 33, 50, 63] {
             let folder = tempfile::tempdir().unwrap();
             let mut harness = Harness::new();
             harness.checkpoint = Some(Checkpointing { path: folder.path().join("c.safetensors"), resume: true });

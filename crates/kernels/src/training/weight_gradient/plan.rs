@@ -194,13 +194,13 @@ impl Plan {
         for output in outputs.clone() {
             let mut of_key = vec![Vec::new(); self.keys.len()];
             let start = output * g.patch();
-            let mut rank = before + kept(start, start + channels.start * taps);
-            for index in (channels.start * taps..channels.end * taps).filter(|index| keep[start + index]) {
-                let (channel, tap, mine) = (index / taps, index % taps, rank as u32);
-                rank += 1;
+            let first = before + kept(start, start + channels.start * taps);
+            let mine = (channels.start * taps..channels.end * taps).filter(|index| keep[start + index]);
+            for (index, rank) in mine.zip(first as u32..) {
+                let (channel, tap) = (index / taps, index % taps);
                 let Some(key) = key_of[tap] else { continue };
                 let channel = output / g.group_out() * g.group_in() + channel;
-                of_key[key].push(Weight { output, channel, tap: [tap / g.kernel[1], tap % g.kernel[1]], rank: mine });
+                of_key[key].push(Weight { output, channel, tap: [tap / g.kernel[1], tap % g.kernel[1]], rank });
             }
             before += kept(start, start + g.patch());
             for (key, mut weights) in of_key.into_iter().enumerate() {
