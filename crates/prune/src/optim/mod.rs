@@ -43,6 +43,7 @@ pub(crate) struct Slot {
     first: Vec<f32>,
     /// Second moment; empty for SGD.
     second: Vec<f32>,
+    two_moments: bool,
     /// How many weights are kept before each chunk, where `first` and `second` have nothing but kept weights.
     starts: Option<Vec<usize>>,
     /// What is trained in place of the parameter, under Sign-In.
@@ -84,6 +85,7 @@ impl Optimizer {
             name: p.name.clone(),
             first: vec![0.0; p.var.elem_count()],
             second: vec![0.0; if two { p.var.elem_count() } else { 0 }],
+            two_moments: two,
             starts: None,
             factors: None,
             hidden: None,
@@ -311,23 +313,28 @@ impl Slot {
             return self.clear_masked();
         };
         self.starts = Some(kept::starts(keep));
-        for state in [&mut self.first, &mut self.second].into_iter().filter(|state| !state.is_empty()) {
-            *state = kept::of_kept(state, keep);
+        self.first = kept::of_kept(&self.first, keep);
+        if self.two_moments {
+            self.second = kept::of_kept(&self.second, keep);
         }
     }
 
     /// State of all weights again; a weight that was removed has none.
     fn spread(&mut self) {
         let Some(keep) = self.keep.as_ref().filter(|_| self.starts.is_some()) else { return };
-        for state in [&mut self.first, &mut self.second].into_iter().filter(|state| !state.is_empty()) {
-            *state = kept::of_all(state, keep);
+        self.first = kept::of_all(&self.first, keep);
+        if self.two_moments {
+            self.second = kept::of_all(&self.second, keep);
         }
         self.starts = None;
     }
 
     fn clear_masked(&mut self) {
         let Some(keep) = &self.keep else { return };
-        [&mut self.first, &mut self.second].into_iter().filter(|s| !s.is_empty()).for_each(|state| keep.apply(state));
+        keep.apply(&mut self.first);
+        if self.two_moments {
+            keep.apply(&mut self.second);
+        }
     }
 
     /// Everything that a checkpoint keeps, by group, to be written; the state is that of all weights.
@@ -343,12 +350,11 @@ impl Slot {
 
     /// Everything that a checkpoint keeps, by group: a number per weight, `+0.0` for removed ones.
     pub(crate) fn state(&self) -> Vec<(&'static str, Cow<'_, [f32]>)> {
-        let moments = [("first_moment", &self.first), ("second_moment", &self.second)];
-        let mut state = Vec::from(moments.map(|(name, values)| {
-            // a rule without second moments has none to spread
-            let keep = self.keep.as_ref().filter(|_| self.starts.is_some() && !values.is_empty());
-            (name, kept::spread(values, keep))
-        }));
+        let keep = self.keep.as_ref().filter(|_| self.starts.is_some());
+        let mut state = vec![
+            ("first_moment", kept::spread(&self.first, keep)),
+            ("second_moment", kept::spread(&self.second, keep.filter(|_| self.two_moments))),
+        ];
         if let Some(Factors { m, w, first, second }) = &self.factors {
             let named =
                 [("factor_m", m), ("factor_w", w), ("factor_first_moment", first), ("factor_second_moment", second)];

@@ -80,6 +80,28 @@ fn a_frozen_parameter_does_not_move() {
 }
 
 #[test]
+fn a_parameter_may_lose_all_its_weights_and_get_them_back() {
+    for rule in [SGD, ADAMW] {
+        let params = [param("w", Role::Weight, &[1.0, -2.0, 3.0])];
+        let mut optimizer = Optimizer::new(&config(rule), &params);
+        let mut step =
+            |optimizer: &mut Optimizer| optimizer.step(&params, &store(&params, &[vec![1.0; 3]]), 0.1).unwrap();
+        step(&mut optimizer);
+        let none = Mask::from_bits(vec![false; 3]);
+        optimizer.set_masks(&params, &[("w".to_string(), none)].into_iter().collect()).unwrap();
+        step(&mut optimizer);
+        assert_eq!(values(&params[0]), [0.0; 3]);
+        let moments = if rule == ADAMW { 3 } else { 0 };
+        let state = optimizer.slots()[0].state();
+        assert_eq!(state.iter().map(|(_, values)| values.len()).collect::<Vec<_>>(), [3, moments], "{rule:?}");
+        assert!(state.iter().all(|(_, values)| values.iter().all(|v| v.to_bits() == 0)));
+        optimizer.set_masks(&params, &Masks::default()).unwrap();
+        step(&mut optimizer);
+        assert!(values(&params[0]).iter().all(|w| *w < 0.0), "all weights follow their gradient again");
+    }
+}
+
+#[test]
 fn one_and_two_threads_give_the_same_bytes() {
     let run = |threads: usize| {
         let start: Vec<f32> = (0..40_000).map(|i| (i as f32 * 0.37).sin()).collect();

@@ -109,7 +109,10 @@ impl Plan {
     /// kernel in 16.
     pub fn fits(geometry: &ConvGeometry, lanes: usize) -> bool {
         let g = geometry;
-        let around = [0, 1].map(|axis| g.input[axis] + g.kernel[axis] * g.dilation[axis]);
+        let around = [0, 1].map(|axis| {
+            let taps = g.kernel[axis].saturating_mul(g.dilation[axis]);
+            g.input[axis].saturating_add(taps).saturating_add(g.pads[axis])
+        });
         let plane = around[0].saturating_mul(around[1]).max(g.out_plane());
         let most = plane.saturating_mul(g.in_channels.max(g.out_channels)).saturating_mul(lanes);
         i32::try_from(most.max(g.weights())).is_ok() && u16::try_from(g.kernel[0]).is_ok()
