@@ -84,8 +84,7 @@ fn a_parameter_may_lose_all_its_weights_and_get_them_back() {
     for rule in [SGD, ADAMW] {
         let params = [param("w", Role::Weight, &[1.0, -2.0, 3.0])];
         let mut optimizer = Optimizer::new(&config(rule), &params);
-        let mut step =
-            |optimizer: &mut Optimizer| optimizer.step(&params, &store(&params, &[vec![1.0; 3]]), 0.1).unwrap();
+        let step = |optimizer: &mut Optimizer| optimizer.step(&params, &store(&params, &[vec![1.0; 3]]), 0.1).unwrap();
         step(&mut optimizer);
         let none = Mask::from_bits(vec![false; 3]);
         optimizer.set_masks(&params, &[("w".to_string(), none)].into_iter().collect()).unwrap();
