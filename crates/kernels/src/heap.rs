@@ -29,6 +29,57 @@ pub fn forget_idle_code() -> bool {
     code::forget()
 }
 
+/// Has this process live on small pages from now on, also where the system gives huge ones to everybody (`transparent_hugepage` is
+/// `always`); says whether it does.
+///
+/// A heap on huge pages keeps all of each that it ever touched a part of, and loading a model touches several times what it keeps.
+/// Pages taken before stay as they are. Where the system is not Linux, or does not know the option, the answer is `false`.
+pub fn refuse_huge_pages() -> bool {
+    pages::refuse_huge()
+}
+
+#[cfg(target_os = "linux")]
+mod pages {
+    use std::ffi::{c_int, c_ulong};
+
+    unsafe extern "C" {
+        fn prctl(option: c_int, ...) -> c_int;
+    }
+
+    const SET_THP_DISABLE: c_int = 41;
+
+    pub fn refuse_huge() -> bool {
+        let (yes, none): (c_ulong, c_ulong) = (1, 0);
+        // SAFETY: the option takes the flag and three zeros. It changes how pages are given from now on, and not what is in them.
+        unsafe { prctl(SET_THP_DISABLE, yes, none, none, none) == 0 }
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::{c_int, c_ulong, prctl};
+
+        const GET_THP_DISABLE: c_int = 42;
+
+        #[test]
+        fn a_process_that_refuses_huge_pages_gets_none() {
+            let none: c_ulong = 0;
+            // SAFETY: the option takes four zeros, reads a flag of this process and touches no memory of ours.
+            let ask = || unsafe { prctl(GET_THP_DISABLE, none, none, none, none) };
+            // -1: the system, or what emulates it, does not know the option
+            let known = ask() >= 0;
+            assert_eq!(super::refuse_huge(), known);
+            assert_eq!(ask(), if known { 1 } else { -1 });
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod pages {
+    pub fn refuse_huge() -> bool {
+        false
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod code {
     use std::ffi::{c_int, c_void};

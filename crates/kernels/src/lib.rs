@@ -69,7 +69,7 @@ mod window;
 
 pub use activation::Activation;
 pub use error::KernelError;
-pub use heap::{forget_idle_code, keep_freed_memory, return_freed_memory};
+pub use heap::{forget_idle_code, keep_freed_memory, refuse_huge_pages, return_freed_memory};
 pub use isa::Isa;
 pub use layer::{Call, Layer, Shared};
 pub use map::{LINE, Map};

