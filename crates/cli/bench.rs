@@ -46,9 +46,11 @@ pub struct Args {
     /// Rounds before measuring starts
     #[arg(long, value_name = "N", default_value_t = 3)]
     warmup: u32,
-    /// Who decides whether a packed layer runs sparse
-    #[arg(long, value_name = "CHOICE", default_value = "measure", value_parser = kernel_choice)]
-    kernels: KernelChoice,
+    /// Kernels of the tract engine: `measure` keeps the fastest that give the same results, `sparse` or `dense` decide, `int8` runs
+    /// convolutions in bytes (inputs rounded as they are read, so results are close, not the same; it pays where the processor has dot
+    /// products of bytes). Several with commas between: every model is measured with each
+    #[arg(long, value_name = "CHOICES", default_value = "measure", value_parser = measure::kernel_choices)]
+    kernels: std::vec::Vec<KernelChoice>,
     /// Time kernels thoroughly and keep the choice beside each model (MODEL.plan.json), where later loads find it
     #[arg(long, conflicts_with = "board")]
     tune: bool,
@@ -95,7 +97,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         byte_budget: args.byte_budget,
         time_budget: Duration::from_secs(args.time_budget),
         library: args.ort_library.clone(),
-        kernel_choice: args.kernels,
+        kernel_choice: args.kernels[0],
         ..LoadOptions::default()
     };
     measure::check_seconds(args.seconds)?;
@@ -105,18 +107,20 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     if let Some(path) = &args.output {
         files::check_writable(path)?;
     }
-    if args.save_tensors.is_some() && args.models.len() != 1 {
-        return usage("--save-tensors takes one model: the tensors of several would share their names");
+    if args.save_tensors.is_some() && args.models.len() * args.kernels.len() != 1 {
+        return usage("--save-tensors takes one model and one choice of kernels: the tensors of several would share their names");
     }
     if let Some(folder) = args.save_tensors.as_ref().filter(|folder| !folder.is_dir()) {
         return usage(format!("--save-tensors: {} is no folder", folder.display()));
     }
     let run = args.run.as_deref().map(Joined::open).transpose()?;
-    let named = |path: &PathBuf| Subject { name: path.display().to_string(), path: path.clone() };
-    let subjects: Vec<Subject> = run.as_ref().map_or_else(|| args.models.iter().map(named).collect(), Joined::subjects);
+    let named = |path: &PathBuf| Subject::new(path.display().to_string(), path);
+    let models: Vec<Subject> = run.as_ref().map_or_else(|| args.models.iter().map(named).collect(), Joined::subjects);
+    let subjects: Vec<Subject> = models.into_iter().flat_map(|model| model.with_kernels(&args.kernels)).collect();
     let plan = Plan {
         engine: args.engine,
         options,
+        kernels: args.kernels.clone(),
         seconds: args.seconds,
         rounds: args.rounds,
         warmup: args.warmup,
@@ -238,11 +242,6 @@ fn on_board(
 /// A count of at least 1.
 pub fn at_least_one(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "expected a whole number of at least 1".into())
-}
-
-/// `measure`, `sparse` or `dense`.
-fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
-    KernelChoice::named(text).ok_or_else(|| "expected measure, sparse or dense".into())
 }
 
 /// How many nodes each provider ran, in words.

@@ -10,12 +10,12 @@ use peakmem_alloc::{INSTRUMENTED_SYSTEM, PeakMemAlloc, PeakMemAllocTrait};
 use sentei_report::record::Memory;
 use sentei_runner::{measure, sidecar};
 use sentei_runtime::meter::{HeapMeter, MemoryPlan, measure_memory};
-use sentei_runtime::{Engine, LoadOptions};
+use sentei_runtime::{Engine, KernelChoice, LoadOptions};
 use serde::{Deserialize, Serialize};
 
 use crate::files;
 
-pub use sentei_runner::measure::{Measured, Subject, TUNING, check_seconds};
+pub use sentei_runner::measure::{Measured, Subject, TUNING, check_seconds, kernel_choices};
 
 /// The program's allocator: the system's, with a counter of live bytes.
 pub type Heap = &'static PeakMemAlloc<std::alloc::System>;
@@ -51,6 +51,17 @@ impl EngineName {
     }
 }
 
+/// The one choice that `--kernels` names.
+///
+/// # Errors
+/// A sentence that says what is expected.
+pub fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
+    match kernel_choices(text)?[..] {
+        [choice] => Ok(choice),
+        _ => Err("expected one choice".into()),
+    }
+}
+
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -58,6 +69,8 @@ pub struct Plan {
     pub engine: EngineName,
     /// How models are loaded.
     pub options: LoadOptions,
+    /// What every model is measured with; [`Subject::kernels`] says it of each.
+    pub kernels: Vec<KernelChoice>,
     /// Seconds for all models together.
     pub seconds: f64,
     /// Rounds to measure at least.
@@ -103,7 +116,7 @@ fn memory(subject: &Subject, plan: &Plan) -> Result<Memory> {
     let mut child = Command::new(program);
     child.arg("bench").arg("--memory-of").arg(&subject.path);
     child.args(["--engine", plan.engine.name(), "--threads", &plan.options.threads.to_string()]);
-    child.args(["--batch", &plan.options.batch.to_string(), "--kernels", plan.options.kernel_choice.name()]);
+    child.args(["--batch", &plan.options.batch.to_string(), "--kernels", subject.kernels.name()]);
     child.args(["--byte-budget", &plan.options.byte_budget.to_string()]);
     child.args(["--time-budget", &plan.options.time_budget.as_secs().to_string()]);
     if plan.options.pin {

@@ -63,7 +63,7 @@ impl Joined {
     pub fn subjects(&self) -> Vec<Subject> {
         let files = [(Some(&self.record.baseline), "dense.onnx"), (self.record.chosen(), "model.onnx")];
         let subject = |(variant, file): (Option<&Variant>, &str)| {
-            Some(Subject { name: variant?.name.clone(), path: self.run.join(file) })
+            Some(Subject::new(variant?.name.clone(), self.run.join(file)))
         };
         files.into_iter().filter_map(subject).collect()
     }

@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::Result;
 use sentei_runner::classify::{Classifier, images};
 use sentei_runner::sidecar;
-use sentei_runtime::LoadOptions;
+use sentei_runtime::{KernelChoice, LoadOptions};
 use serde_json::json;
 
 use crate::bench::at_least_one;
 use crate::files;
-use crate::measure::EngineName;
+use crate::measure::{self, EngineName};
 use crate::ort_args::OrtArgs;
 use crate::output::Output;
 
@@ -33,6 +33,9 @@ pub struct Args {
     /// Tie every thread of the tract engine to a core of its own
     #[arg(long)]
     pin: bool,
+    /// Kernels of the tract engine: measure, sparse, dense, or int8 for convolutions in bytes (see `sentei bench --help`)
+    #[arg(long, value_name = "CHOICE", default_value = "measure", value_parser = measure::kernel_choice)]
+    kernels: KernelChoice,
     /// Classes to print per image, best first
     #[arg(long, value_name = "K", default_value_t = 1, value_parser = at_least_one)]
     top: usize,
@@ -55,6 +58,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         pin: args.pin,
         time_budget: Duration::from_secs(args.time_budget),
         ort,
+        kernel_choice: args.kernels,
         library: args.ort_library.clone(),
         ..LoadOptions::default()
     };

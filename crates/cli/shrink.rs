@@ -314,12 +314,14 @@ impl Shrink {
         let started = Instant::now();
         let mut record = std::mem::take(&mut self.record);
         let subjects: Vec<Subject> =
-            candidates.iter().map(|c| Subject { name: c.name.clone(), path: self.unproven().join(&c.file) }).collect();
+            candidates.iter().map(|c| Subject::new(c.name.clone(), self.unproven().join(&c.file))).collect();
         let mut profiles = Vec::new();
         for (i, engine) in self.recipe.bench.engines.iter().enumerate() {
             let options = self.recipe.bench.options(*engine);
             let seconds = self.recipe.bench.seconds;
-            let plan = Plan { engine: *engine, options, seconds, rounds: 100, warmup: 3, memory: true, tune: false };
+            let kernels = vec![options.kernel_choice];
+            let plan =
+                Plan { engine: *engine, options, kernels, seconds, rounds: 100, warmup: 3, memory: true, tune: false };
             self.out.note(format!("measuring {} models in {}", subjects.len(), engine.name()));
             let measure::Measured { bench, mut sessions, .. } = match measure::bench(&subjects, &plan) {
                 Ok(done) => done,

@@ -62,7 +62,7 @@ impl BoardArgs {
     }
 }
 
-/// Measures `subjects` on the board.
+/// Measures `subjects` on the board: every model with each choice of the plan, all of the first model first.
 ///
 /// # Errors
 /// Exit code 5 for a board that cannot be reached, 6 for one that is full or takes too long, else that of the runner.
@@ -70,8 +70,9 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
     if plan.engine != EngineName::Tract {
         return usage("--board measures the engine tract: the runner contains no other");
     }
-    let originals: Vec<Vec<u8>> =
-        subjects.iter().map(|subject| files::read(&subject.path)).collect::<Result<_, _>>()?;
+    let choices = plan.kernels.len();
+    let models: Vec<&Subject> = subjects.iter().step_by(choices).collect();
+    let originals: Vec<Vec<u8>> = models.iter().map(|model| files::read(&model.path)).collect::<Result<_, _>>()?;
     let link = Link::new(address.clone());
     let total = Duration::from_secs(args.board_timeout);
     let mut board = Patience::new(&link, address.to_string(), total, out);
@@ -92,7 +93,7 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
         bail!("{address}: {} (choose another folder with --board-dir)", made.err);
     }
     let mut parcels = vec![Parcel::new("the runner", runner)];
-    for (subject, bytes) in subjects.iter().zip(&originals) {
+    for (subject, bytes) in models.iter().zip(&originals) {
         let tested = with_self_test(bytes).unwrap_or_else(|why| {
             out.note(format!("note: {} gets no self-test: {why}", subject.path.display()));
             bytes.clone()
@@ -121,7 +122,8 @@ pub fn bench(address: &Address, args: &BoardArgs, subjects: &[Subject], plan: &P
     if bench.rows.len() != subjects.len() {
         bail!("{address} measured {} models of {}", bench.rows.len(), subjects.len());
     }
-    for ((row, subject), bytes) in bench.rows.iter_mut().zip(subjects).zip(&originals) {
+    let of_rows = originals.iter().flat_map(|bytes| std::iter::repeat_n(bytes, choices));
+    for ((row, subject), bytes) in bench.rows.iter_mut().zip(subjects).zip(of_rows) {
         row.model = subject.name.clone();
         if let Some(memory) = &mut row.memory {
             memory.file_bytes = bytes.len() as u64;
@@ -240,7 +242,8 @@ fn program(address: &Address) -> String {
 
 /// The runner's command line for this plan.
 fn arguments(models: &[String], plan: &Plan, emulated: bool) -> Vec<String> {
-    let LoadOptions { threads, pin, batch, byte_budget, time_budget, kernel_choice, .. } = &plan.options;
+    let LoadOptions { threads, pin, batch, byte_budget, time_budget, .. } = &plan.options;
+    let kernels: Vec<&str> = plan.kernels.iter().map(|kernels| kernels.name()).collect();
     let mut words: Vec<String> = vec!["bench".into()];
     words.extend(models.iter().cloned());
     let values = [
@@ -248,7 +251,7 @@ fn arguments(models: &[String], plan: &Plan, emulated: bool) -> Vec<String> {
         ("--batch", batch.to_string()),
         ("--byte-budget", byte_budget.to_string()),
         ("--time-budget", time_budget.as_secs().to_string()),
-        ("--kernels", kernel_choice.name().to_owned()),
+        ("--kernels", kernels.join(",")),
         ("--seconds", plan.seconds.to_string()),
         ("--rounds", plan.rounds.to_string()),
         ("--warmup", plan.warmup.to_string()),

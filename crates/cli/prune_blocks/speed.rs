@@ -20,13 +20,14 @@ pub fn compare(dense: &Graph, small: &Graph, recipe: &BenchRecipe, out: Output) 
     for (name, graph) in [("dense", dense), ("blocks removed", small)] {
         let path = folder.path().join(format!("{}.onnx", subjects.len()));
         files::write_atomic(&path, &models::to_onnx(&for_deployment(graph.clone())?.graph)?)?;
-        subjects.push(Subject { name: name.into(), path });
+        subjects.push(Subject::new(name, path));
     }
     let mut benches = Vec::new();
     for (i, engine) in recipe.engines.iter().enumerate() {
         let options = recipe.options(*engine);
         let plan = Plan {
             engine: *engine,
+            kernels: vec![options.kernel_choice],
             options,
             seconds: recipe.seconds,
             rounds: 100,

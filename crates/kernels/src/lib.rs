@@ -3,7 +3,8 @@
 //! In: the positions and values of the weights that survived pruning, as they lie in a packed ONNX file or come from
 //! a dense slice. Out: either those bytes ([`packed`]), or layers that run on them without ever making the dense
 //! weights: [`conv::Conv`] and [`gemv::SparseLinear`], both on planar (CHW) activations. Beside them the layers that a
-//! sparse network keeps dense or that have no weights: [`dense`], [`depthwise`], [`pool`], [`elementwise`].
+//! sparse network keeps dense or that have no weights: [`dense`], [`depthwise`], [`pool`], [`elementwise`]. In bytes instead of numbers
+//! where that was asked for: [`int8`].
 //! Layers (all that is [`Layer`]) join to a [`region::Region`], which runs them on one arena with a [`team::Team`] of threads.
 //! With the feature `training`, which a board build never turns on, also dense matrix products (`product::product`) and the
 //! layers of a training step, forward and backward (`training`).
@@ -46,6 +47,7 @@ pub mod dense;
 pub mod depthwise;
 pub mod elementwise;
 pub mod gemv;
+pub mod int8;
 pub mod packed;
 pub mod planes;
 pub mod pool;
@@ -82,7 +84,7 @@ pub fn kernels() -> Vec<(String, bool)> {
     let planes = |isa: &Isa| tiles.map(|family| (format!("{family}_{}", isa.name()), isa.runs_here()));
     let vectors =
         |kernel: &gemv::GemvKernel| [kernel.name, kernel.name_i8].map(|name| (name.to_owned(), kernel.isa.runs_here()));
-    Isa::COMPILED.iter().flat_map(planes).chain(gemv::GEMV.iter().flat_map(vectors)).collect()
+    Isa::COMPILED.iter().flat_map(planes).chain(gemv::GEMV.iter().flat_map(vectors)).chain(int8::names()).collect()
 }
 
 /// Checks that flat indices are strictly increasing and below `len`.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use sentei_runner::RunnerError;
+use sentei_runner::measure::kernel_choices;
 use sentei_runtime::{KernelChoice, LoadOptions};
 
 pub const HELP: &str = "\
@@ -26,7 +27,8 @@ A program made with `sentei build --model` carries its model: MODEL may then be 
 flags of all:
   --threads N          threads of the engine (1)
   --pin                tie every thread to a core of its own
-  --kernels CHOICE     measure, sparse or dense (measure)
+  --kernels CHOICES    measure, sparse, dense or int8 (measure). int8: convolutions in bytes, inputs rounded as they are read,
+                       so results are close, not the same. bench takes several with commas between, and measures each
   --byte-budget BYTES  most bytes that decoded weights may take (1073741824)
   --time-budget S      most seconds that loading one model may take (60)
   --json               print one JSON object as the last line of standard output
@@ -64,6 +66,8 @@ pub struct Args {
     pub models: Vec<PathBuf>,
     pub images: Vec<PathBuf>,
     pub options: LoadOptions,
+    /// What `bench` measures every model with; `options` have the first one.
+    pub kernels: Vec<KernelChoice>,
     pub json: bool,
     pub top: usize,
     pub seconds: f64,
@@ -86,6 +90,7 @@ impl Args {
             models: Vec::new(),
             images: Vec::new(),
             options: LoadOptions::default(),
+            kernels: vec![KernelChoice::Measure],
             json: false,
             top: 1,
             seconds: 5.0,
@@ -121,7 +126,7 @@ impl Args {
                 Long("seconds") => self.seconds = words.value()?.parse()?,
                 Long("byte-budget") => self.options.byte_budget = words.value()?.parse()?,
                 Long("time-budget") => self.options.time_budget = Duration::from_secs(words.value()?.parse()?),
-                Long("kernels") => self.options.kernel_choice = words.value()?.parse_with(kernel_choice)?,
+                Long("kernels") => self.kernels = words.value()?.parse_with(kernel_choices)?,
                 Long("output") | Short('o') => self.output = Some(words.value()?.into()),
                 Value(word) if verb.is_none() => verb = Some(word.parse_with(verb_named)?),
                 Value(file) => {
@@ -133,6 +138,10 @@ impl Args {
             }
         }
         self.verb = verb.ok_or("a verb is missing: self-test, run, bench or info")?;
+        self.options.kernel_choice = self.kernels[0];
+        if self.verb != Verb::Bench && self.kernels.len() > 1 {
+            return Err("--kernels takes several choices in bench only".into());
+        }
         match (self.verb, self.images.first()) {
             (Verb::Run, None) => Err("run needs images".into()),
             (Verb::Run, _) | (_, None) => Ok(()),
@@ -151,10 +160,6 @@ fn verb_named(name: &str) -> Result<Verb, String> {
         "help" => Verb::Help,
         _ => return Err("expected self-test, run, bench or info".into()),
     })
-}
-
-fn kernel_choice(text: &str) -> Result<KernelChoice, String> {
-    KernelChoice::named(text).ok_or_else(|| "expected measure, sparse or dense".into())
 }
 
 fn at_least_one(value: std::ffi::OsString) -> Result<usize, lexopt::Error> {
@@ -186,7 +191,8 @@ mod tests {
             ("bench --speed", "--speed"),
             ("bench photo.png", "photo.png is no .onnx file"),
             ("run a.onnx", "needs images"),
-            ("bench --kernels fast", "measure, sparse or dense"),
+            ("bench --kernels fast", "measure, sparse, dense, int8"),
+            ("self-test a.onnx --kernels measure,int8", "bench only"),
             ("bench --seconds nan", "above 0"),
             ("bench --json=yes", "json"),
         ] {

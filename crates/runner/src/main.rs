@@ -14,7 +14,7 @@ use sentei_runner::measure::{self, Measured, Plan, Subject};
 use sentei_runner::self_test::SelfTest;
 use sentei_runner::{RunnerError, embedded, files, sidecar};
 use sentei_runtime::meter::{HeapMeter, MemoryPlan, measure_memory, resident_bytes};
-use sentei_runtime::{Engine, LoadOptions, engine_named};
+use sentei_runtime::{Engine, KernelChoice, LoadOptions, engine_named};
 use serde_json::{Value, json};
 
 use crate::args::{Args, HELP, Verb};
@@ -134,16 +134,15 @@ fn self_test(args: &Args) -> Result<(), RunnerError> {
                 path.display()
             )));
         };
-        let one = LoadOptions { batch: 1, ..args.options.clone() };
-        let options = sidecar::follow(&one, engine.name(), &path, &bytes).0;
-        let mut session = engine.load(&bytes, &options).map_err(RunnerError::of_model(&path))?;
-        let outcome = test.run(&mut *session)?;
+        let options = sidecar::follow(&args.options, engine.name(), &path, &bytes).0;
+        let (outcome, session) = test.prove(&*engine, &path, &bytes, &options)?;
         let (difference, tolerance) = (outcome.difference, outcome.tolerance);
-        if !outcome.passed() {
-            return Err(RunnerError::SelfTest { path, difference, tolerance });
-        }
+        let bytes = match options.kernel_choice {
+            KernelChoice::Int8 => "; in bytes it is what portable kernels give, bit for bit",
+            _ => "",
+        };
         let text = format!(
-            "{}: self-test passed: output differs by {difference:.1e}, {tolerance:.1e} is allowed",
+            "{}: self-test passed: output differs by {difference:.1e}, {tolerance:.1e} is allowed{bytes}",
             path.display()
         );
         let kernels = &session.facts().kernels;
@@ -186,8 +185,8 @@ fn classify(args: &Args) -> Result<(), RunnerError> {
 
 fn bench(args: &Args) -> Result<(), RunnerError> {
     let engine = tract();
-    let named = |path: PathBuf| Subject { name: path.display().to_string(), path };
-    let subjects: Vec<Subject> = models(args)?.into_iter().map(named).collect();
+    let named = |path: PathBuf| Subject::new(path.display().to_string(), path).with_kernels(&args.kernels);
+    let subjects: Vec<Subject> = models(args)?.into_iter().flat_map(named).collect();
     let plan = Plan {
         options: args.options.clone(),
         seconds: args.seconds,
@@ -242,7 +241,7 @@ fn memory_of(subject: &Subject, args: &Args) -> Result<Memory, RunnerError> {
         child.arg(&subject.path);
     }
     child.args(["--threads", &options.threads.to_string(), "--batch", &options.batch.to_string()]);
-    child.args(["--kernels", options.kernel_choice.name(), "--byte-budget", &options.byte_budget.to_string()]);
+    child.args(["--kernels", subject.kernels.name(), "--byte-budget", &options.byte_budget.to_string()]);
     child.args(["--time-budget", &options.time_budget.as_secs().to_string()]);
     if options.pin {
         child.arg("--pin");

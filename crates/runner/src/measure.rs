@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use sentei_report::record::{Bench, BenchRow, Machine};
 use sentei_runtime::meter::{Contender, EnergyMeter, LatencyPlan, measure_latency, timed_load};
-use sentei_runtime::{Engine, HostTensor, LoadOptions, Session, noise_inputs};
+use sentei_runtime::{Engine, HostTensor, KernelChoice, LoadOptions, Session, noise_inputs};
 
 use crate::error::RunnerError;
 use crate::self_test::SelfTest;
@@ -20,19 +20,52 @@ const ENERGY_TIME: Duration = Duration::from_secs(1);
 /// Most time for timing kernels where the decisions are kept.
 pub const TUNING: Duration = Duration::from_secs(10);
 
-/// One model to measure: the name it has in the result, and its file.
+/// One model to measure: the name it has in the result, its file, and how it is run.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// Name in the result.
     pub name: String,
     /// ONNX file.
     pub path: PathBuf,
+    /// Who decides about its kernels.
+    pub kernels: KernelChoice,
+}
+
+impl Subject {
+    /// A model whose kernels are measured.
+    pub fn new(name: impl Into<String>, path: impl Into<PathBuf>) -> Self {
+        Self { name: name.into(), path: path.into(), kernels: KernelChoice::Measure }
+    }
+
+    /// Every model once with each of `choices`, all of the first model first. Names say which choice it is where there are several, and where
+    /// the results are others.
+    pub fn with_kernels(self, choices: &[KernelChoice]) -> impl Iterator<Item = Self> + use<'_> {
+        choices.iter().map(move |kernels| {
+            let named = choices.len() > 1 || *kernels == KernelChoice::Int8;
+            let name = if named { format!("{} ({})", self.name, kernels.name()) } else { self.name.clone() };
+            Self { name, path: self.path.clone(), kernels: *kernels }
+        })
+    }
+}
+
+/// The choices that `--kernels` names, one or several with commas between.
+///
+/// # Errors
+/// A sentence that says what is expected, also where one is named twice.
+pub fn kernel_choices(text: &str) -> Result<Vec<KernelChoice>, String> {
+    let names = KernelChoice::ALL.map(KernelChoice::name).join(", ");
+    let expected = || format!("expected one or several of {names}, with commas between");
+    let choices = text.split(',').map(|name| KernelChoice::named(name.trim()).ok_or_else(expected));
+    let choices = choices.collect::<Result<Vec<_>, String>>()?;
+    let twice = choices.iter().enumerate().find(|(at, choice)| choices[..*at].contains(choice));
+    twice.map_or(Ok(()), |(_, choice)| Err(format!("`{}` is named twice", choice.name())))?;
+    Ok(choices)
 }
 
 /// How to measure.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How models are loaded.
+    /// How models are loaded, apart from [`Subject::kernels`].
     pub options: LoadOptions,
     /// Seconds for all models together.
     pub seconds: f64,
@@ -68,10 +101,11 @@ pub fn bench(engine: &dyn Engine, subjects: &[Subject], plan: &Plan) -> Result<M
     let mut tests = Vec::new();
     for subject in subjects {
         let bytes = embedded::read(&subject.path)?;
+        let options = LoadOptions { kernel_choice: subject.kernels, ..plan.options.clone() };
         let (options, note) = match plan.tune {
             // what is stored is measured anew
-            true => (LoadOptions { choice_budget: TUNING, tune: true, ..plan.options.clone() }, None),
-            false => sidecar::follow(&plan.options, engine.name(), &subject.path, &bytes),
+            true => (LoadOptions { choice_budget: TUNING, tune: true, ..options }, None),
+            false => sidecar::follow(&options, engine.name(), &subject.path, &bytes),
         };
         notes.extend(note);
         tests.push(if plan.self_test { self_test_of(engine, subject, &bytes, &options)? } else { None });
@@ -154,13 +188,7 @@ fn self_test_of(
 ) -> Result<Option<sentei_report::record::SelfTest>, RunnerError> {
     let metadata = sentei_runtime::metadata(bytes).map_err(RunnerError::of_model(&subject.path))?;
     let Some(test) = SelfTest::read(&metadata)? else { return Ok(None) };
-    let options = LoadOptions { batch: 1, tune: false, ..options.clone() };
-    let mut session = engine.load(bytes, &options).map_err(RunnerError::of_model(&subject.path))?;
-    let outcome = test.run(&mut *session)?;
-    if !outcome.passed() {
-        let (difference, tolerance) = (outcome.difference, outcome.tolerance);
-        return Err(RunnerError::SelfTest { path: subject.path.clone(), difference, tolerance });
-    }
+    let (outcome, _) = test.prove(engine, &subject.path, bytes, options)?;
     Ok(Some(outcome.into()))
 }
 
@@ -180,6 +208,19 @@ pub fn check_seconds(seconds: f64) -> Result<(), RunnerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_model_is_measured_with_every_choice() {
+        let names = |text: &str| {
+            let choices = kernel_choices(text).unwrap();
+            Subject::new("m", "m.onnx").with_kernels(&choices).map(|subject| subject.name).collect::<Vec<_>>()
+        };
+        assert_eq!(names("measure"), ["m"]);
+        assert_eq!(names("int8"), ["m (int8)"]);
+        assert_eq!(names("measure, int8"), ["m (measure)", "m (int8)"]);
+        assert!(kernel_choices("fast").unwrap_err().contains("measure, sparse, dense, int8"));
+        assert!(kernel_choices("sparse,sparse").unwrap_err().contains("twice"));
+    }
 
     #[test]
     fn seconds_that_cannot_be_waited_for_are_refused() {

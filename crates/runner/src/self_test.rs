@@ -5,6 +5,7 @@
 //! instead of a hash: some of the output's values, and the root mean square of all, which any wrong value moves.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use sentei_report::record;
 use sentei_runtime::{Engine, HostTensor, KernelChoice, LoadOptions, Session, noise_inputs};
@@ -125,6 +126,52 @@ impl SelfTest {
         let entry = [field(1, KEY.as_bytes()), field(2, text.as_bytes())].concat();
         bytes.extend(field(14, &entry));
         bytes
+    }
+
+    /// Loads the model at `path`, whose file has `bytes`, for one sample and runs the seeded input; the session is as `options` say.
+    ///
+    /// What [`KernelChoice::Int8`] computes is not what the file expects. There the file proves the machine in numbers, and the bytes of
+    /// this machine's kernels have to give what portable ones give, bit for bit.
+    ///
+    /// # Errors
+    /// As loading and running; [`RunnerError::SelfTest`] when something else is computed here.
+    pub fn prove(
+        &self,
+        engine: &dyn Engine,
+        path: &Path,
+        bytes: &[u8],
+        options: &LoadOptions,
+    ) -> Result<(Outcome, Box<dyn Session>), RunnerError> {
+        let load = |kernel_choice: KernelChoice, portable_int8: bool| {
+            let one = LoadOptions { batch: 1, tune: false, kernel_choice, portable_int8, ..options.clone() };
+            engine.load(bytes, &one).map_err(RunnerError::of_model(path))
+        };
+        let passed = |outcome: Outcome| match outcome.passed() {
+            true => Ok(()),
+            false => {
+                let Outcome { difference, tolerance } = outcome;
+                Err(RunnerError::SelfTest { path: path.to_owned(), difference, tolerance })
+            }
+        };
+        let in_bytes = options.kernel_choice == KernelChoice::Int8;
+        let mut session = load(if in_bytes { KernelChoice::Measure } else { options.kernel_choice }, false)?;
+        let outcome = self.run(&mut *session)?;
+        passed(outcome)?;
+        if !in_bytes {
+            return Ok((outcome, session));
+        }
+        let inputs = noise_inputs(&*session, self.seed);
+        let outputs = |session: &mut dyn Session| session.run(&inputs).map_err(RunnerError::of_model(path));
+        drop(session);
+        let portable = outputs(&mut *load(KernelChoice::Int8, true)?)?;
+        let mut session = load(KernelChoice::Int8, false)?;
+        let own = outputs(&mut *session)?;
+        let pairs = portable.iter().zip(&own).flat_map(|(a, b)| a.data.iter().zip(&b.data));
+        let difference = pairs.map(|(a, b)| if a == b { 0.0 } else { f64::from((a - b).abs()) });
+        // what is no number differs from everything
+        let difference = difference.fold(0.0, |worst, x| if x.is_nan() { f64::INFINITY } else { f64::max(worst, x) });
+        passed(Outcome { difference, tolerance: 0.0 })?;
+        Ok((outcome, session))
     }
 
     /// Runs the seeded input through a session of one sample.

@@ -69,6 +69,9 @@ pub struct LoadOptions {
     pub profile: bool,
     /// Who decides whether a packed layer runs sparse.
     pub kernel_choice: KernelChoice,
+    /// Runs portable kernels for what [`KernelChoice::Int8`] computes in bytes. The bits are those of all others: what a processor's own
+    /// ones are tested with.
+    pub portable_int8: bool,
     /// Most time that [`KernelChoice::Measure`] may spend on timing, all layers together.
     pub choice_budget: Duration,
     /// Times kernels against each other that round differently too, for a plan that is going to be kept.
@@ -96,6 +99,7 @@ impl Default for LoadOptions {
             ort: OrtOptions::default(),
             profile: false,
             kernel_choice: KernelChoice::Measure,
+            portable_int8: false,
             choice_budget: Duration::from_millis(1500),
             tune: false,
             pin: false,
@@ -115,18 +119,23 @@ pub enum KernelChoice {
     AlwaysSparse,
     /// Dense everywhere: weights are decoded while loading.
     AlwaysDense,
+    /// Convolutions in bytes where there is a kernel for that, see `sentei_kernels::int8`: weights as the file has them, or rounded to bytes
+    /// by output, inputs rounded to bytes as they are read. The results are close to those of the other choices, and not the same. What
+    /// else there is (depthwise and fully connected layers) is measured.
+    Int8,
 }
 
 impl KernelChoice {
     /// Every choice.
-    pub const ALL: [Self; 3] = [Self::Measure, Self::AlwaysSparse, Self::AlwaysDense];
+    pub const ALL: [Self; 4] = [Self::Measure, Self::AlwaysSparse, Self::AlwaysDense, Self::Int8];
 
-    /// The value of `--kernels` that means this choice: `measure`, `sparse` or `dense`.
+    /// The value of `--kernels` that means this choice: `measure`, `sparse`, `dense` or `int8`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Measure => "measure",
             Self::AlwaysSparse => "sparse",
             Self::AlwaysDense => "dense",
+            Self::Int8 => "int8",
         }
     }
 

@@ -56,6 +56,8 @@ pub enum Choice {
     SparseLinear,
     /// Fully connected, all weights.
     DenseLinear,
+    /// Convolution in bytes; only [`crate::KernelChoice::Int8`] decides so, and keeps it in no plan.
+    Int8,
 }
 
 /// Parameters of the convolution kernels, see `sentei_kernels::conv::ConvChoice` and `sentei_kernels::dense::DenseChoice`.

@@ -16,7 +16,7 @@ mod neon;
 #[cfg(neon32)]
 mod neon32;
 pub(crate) mod pack;
-mod places;
+pub(crate) mod places;
 mod scalar;
 pub(crate) mod tiles;
 

@@ -83,6 +83,11 @@ impl Padded {
         filling
     }
 
+    /// What is copied of a channel for piece `piece`.
+    pub fn copies(&self, piece: usize) -> &[RowCopies] {
+        &self.fillings[piece]
+    }
+
     /// Elements of the copies of one channel.
     pub fn per_channel(&self) -> usize {
         self.rows.len() * self.columns.len() * self.plane

@@ -14,7 +14,7 @@ use super::options::{OrtOptions, Provider};
 use super::profile::{self, Ran, Trace};
 use super::{NAME, library, placement, probe, register};
 use crate::engine::{
-    Engine, Facts, HostTensor, LoadOptions, NodeTime, Session, TensorFact, check_inputs, noise_inputs,
+    Engine, Facts, HostTensor, KernelChoice, LoadOptions, NodeTime, Session, TensorFact, check_inputs, noise_inputs,
 };
 use crate::error::{Deadline, RuntimeError};
 use crate::screen::screen;
@@ -31,6 +31,10 @@ impl Engine for Ort {
     fn load(&self, bytes: &[u8], options: &LoadOptions) -> Result<Box<dyn Session>, RuntimeError> {
         let asked = &options.ort;
         asked.check().map_err(|error| RuntimeError::Unsupported { engine: NAME, what: error.to_string() })?;
+        if options.kernel_choice == KernelChoice::Int8 {
+            let what = "`--kernels int8`, which is of the tract engine; it runs in bytes what the file says to, by QuantizeLinear".into();
+            return Err(RuntimeError::Unsupported { engine: NAME, what });
+        }
         let deadline = Deadline::start(options.time_budget);
         drop(screen(bytes, options.byte_budget)?);
         deadline.check("checking the file")?;

@@ -7,6 +7,7 @@ use sentei_kernels::dense::{DenseChoice, DenseConv};
 use sentei_kernels::depthwise::DepthwiseConv;
 use sentei_kernels::elementwise::{Elementwise, Shortcut};
 use sentei_kernels::gemv::{DenseLinear, LinearValues, SparseLinear};
+use sentei_kernels::int8::Int8Conv;
 use sentei_kernels::planes::Values;
 use sentei_kernels::pool::{GlobalAverage, Pool as PoolLayer, PoolKind};
 use sentei_kernels::winograd::{WinogradChoice, WinogradConv};
@@ -182,6 +183,11 @@ pub(crate) fn prepare(
         (Kind::Conv { geometry, weights }, Choice::Depthwise) => {
             let bias = weights.bias.as_deref();
             Arc::new(DepthwiseConv::prepare(isa, geometry, input, output, &weights.full(), bias, activation)?)
+        }
+        (Kind::Conv { geometry, weights }, Choice::Int8) if !is_depthwise(geometry) => {
+            let (bytes, scales) = weights.rounded_bytes().ok_or(Unfit::Kind(choice))?;
+            let bias = weights.bias.as_deref();
+            Arc::new(Int8Conv::prepare(isa, geometry, input, output, &bytes, &scales, bias, activation)?)
         }
         (Kind::Linear { rows, cols, weights }, Choice::SparseLinear) => {
             let Decoded { positions, values, scales } = weights.sparse();

@@ -36,6 +36,8 @@ pub(crate) struct Tuner<'a> {
     /// Candidates that round differently compete too.
     tune: bool,
     isa: Isa,
+    /// For what [`KernelChoice::Int8`] computes in bytes.
+    int8_isa: Isa,
     left: Duration,
     plan: Option<&'a Plan>,
     /// Layers timed so far: what they are, non-zeros, decision.
@@ -52,8 +54,9 @@ impl<'a> Tuner<'a> {
     /// * `plan`: decisions of an earlier load; layers that it does not name, or names wrongly, are timed.
     pub(crate) fn new(options: &LoadOptions, plan: Option<&'a Plan>) -> Self {
         let (how, tune, left, isa) = (options.kernel_choice, options.tune, options.choice_budget, Isa::best());
+        let int8_isa = if options.portable_int8 { Isa::Scalar } else { isa };
         let (known, decided, noise, room) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Self { how, tune, isa, left, plan, known, decided, missed: 0, noise, room }
+        Self { how, tune, isa, int8_isa, left, plan, known, decided, missed: 0, noise, room }
     }
 
     /// What was decided so far, and for how many layers the plan was of no use.
@@ -70,7 +73,9 @@ impl<'a> Tuner<'a> {
             return self.with(layer, input, output, Choice::Only, "the only kernel".into());
         };
         let (nnz, zeros) = (weights.nonzeros(), percent(weights.nonzeros(), weights.elements()));
-        let tuned = if let Some(tuned) = self.planned(layer, input, output, nnz) {
+        let tuned = if let Some(tuned) = self.int8(layer, input, output) {
+            tuned
+        } else if let Some(tuned) = self.planned(layer, input, output, nnz) {
             tuned
         } else if let Some(tuned) = self.known(layer, input, output, nnz) {
             tuned
@@ -96,6 +101,13 @@ impl<'a> Tuner<'a> {
         Ok(Tuned { layer: prepare(layer, input, output, choice, self.isa)?, choice, reason })
     }
 
+    /// In bytes, if that was asked for and some kernel takes it: layers that are depthwise or fully connected have none.
+    fn int8(&self, layer: &Layer, input: Map, output: Map) -> Option<Tuned> {
+        let asked = self.how == KernelChoice::Int8;
+        let prepared = asked.then(|| prepare(layer, input, output, Choice::Int8, self.int8_isa))?;
+        Some(Tuned { layer: prepared.ok()?, choice: Choice::Int8, reason: "int8: asked for".into() })
+    }
+
     /// The first choice that some kernel takes.
     fn first(
         &self,
@@ -117,7 +129,9 @@ impl<'a> Tuner<'a> {
         }
         let weights = layer.weights()?;
         let planned = self.plan?.layers.iter().find(|planned| planned.name == layer.name);
-        let fitting = planned.filter(|planned| planned.shape == weights.shape && planned.nnz == nnz as u64);
+        let same = |planned: &&Planned| planned.shape == weights.shape && planned.nnz == nnz as u64;
+        // bytes are nothing that a file beside the model may decide
+        let fitting = planned.filter(|planned| same(planned) && planned.choice != Choice::Int8);
         let tuned =
             fitting.and_then(|planned| self.with(layer, input, output, planned.choice, planned.reason.clone()).ok());
         self.missed += usize::from(tuned.is_none());

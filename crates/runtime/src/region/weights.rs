@@ -152,6 +152,26 @@ impl Weights {
     }
 }
 
+impl Weights {
+    /// All weights as bytes and one scale per output: those of the file, or its numbers rounded to 127 steps each way; `None` where a number
+    /// is not finite.
+    pub(crate) fn rounded_bytes(&self) -> Option<(Vec<i8>, Vec<f32>)> {
+        if let Some(bytes) = self.full_bytes() {
+            return Some(bytes);
+        }
+        let full = self.full();
+        let outputs = self.shape.first().copied().unwrap_or(1).max(1);
+        let rows = full.chunks(full.len().div_ceil(outputs).max(1));
+        let scales: Vec<f32> = rows.clone().map(|row| row.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 127.0).collect();
+        let whole = |(row, scale): (&[f32], &f32)| {
+            let inverse = if *scale > 0.0 { 1.0 / scale } else { 0.0 };
+            row.iter().map(|w| (w * inverse).round().clamp(-127.0, 127.0) as i8).collect::<Vec<i8>>()
+        };
+        let finite = full.iter().all(|w| w.is_finite()) && scales.iter().all(|scale| (1.0 / scale).is_finite() || *scale == 0.0);
+        finite.then(|| (rows.zip(&scales).flat_map(whole).collect(), scales))
+    }
+}
+
 fn is_scaled_bytes(chunk: &Packed) -> bool {
     matches!(chunk.values, packed::Values::I8(_)) && chunk.scales.is_some()
 }
@@ -234,6 +254,21 @@ mod tests {
         assert_eq!((values, scales), (Values::F32(vec![1.0, 2.0, 4.0, -4.0]), None));
         assert_eq!((positions, weights.full()), (Some(vec![0, 2, 4, 5]), vec![1.0, 0.0, 2.0, 0.0, 4.0, -4.0]));
         assert_eq!(weights.full_bytes(), Some((vec![2, 0, 4, 0, 1, -1], vec![0.5, 4.0])));
+        assert_eq!(weights.rounded_bytes(), weights.full_bytes());
         assert_eq!(Weights::dense(vec![2, 3], MATRIX.to_vec(), None).full_bytes(), None);
+    }
+
+    #[test]
+    fn numbers_become_bytes_by_the_largest_of_their_output() {
+        let rounded = |numbers: [f32; 4]| Weights::dense(vec![2, 2], numbers.to_vec(), None).rounded_bytes();
+        let (bytes, scales) = rounded([254.0, -63.6, 0.0, 0.0]).unwrap();
+        assert_eq!((bytes, scales), (vec![127, -32, 0, 0], vec![2.0, 0.0]));
+        // what was rounded once stays what it is
+        let (bytes, scales) = rounded([0.3 * 127.0, 0.3 * -5.0, 0.7 * 127.0, 0.7]).unwrap();
+        assert_eq!(bytes, [127, -5, 127, 1]);
+        assert!((scales[0] - 0.3).abs() < 1e-6 && (scales[1] - 0.7).abs() < 1e-6);
+        for odd in [f32::NAN, f32::INFINITY, 1e-40] {
+            assert_eq!(rounded([1.0, 1.0, 0.0, odd]).is_some(), false, "{odd}");
+        }
     }
 }

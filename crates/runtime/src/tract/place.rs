@@ -96,7 +96,8 @@ fn place_regions(
     }
     if !built.is_empty() {
         placed.threads = threads;
-        placed.plan = Some(Plan::here(decided));
+        // a plan is followed by loads that measure, whose results must not be those of bytes
+        placed.plan = (options.kernel_choice != KernelChoice::Int8).then(|| Plan::here(decided));
     }
     let team = Arc::new(team);
     // the last first, so that outlets of the others still exist
