@@ -108,7 +108,9 @@ pub fn run(args: Args, out: Output) -> Result<()> {
         files::check_writable(path)?;
     }
     if args.save_tensors.is_some() && args.models.len() * args.kernels.len() != 1 {
-        return usage("--save-tensors takes one model and one choice of kernels: the tensors of several would share their names");
+        return usage(
+            "--save-tensors takes one model and one choice of kernels: the tensors of several would share their names",
+        );
     }
     if let Some(folder) = args.save_tensors.as_ref().filter(|folder| !folder.is_dir()) {
         return usage(format!("--save-tensors: {} is no folder", folder.display()));

@@ -62,9 +62,8 @@ impl Joined {
     /// The dense model and the one that ships, under the names that the report has for them.
     pub fn subjects(&self) -> Vec<Subject> {
         let files = [(Some(&self.record.baseline), "dense.onnx"), (self.record.chosen(), "model.onnx")];
-        let subject = |(variant, file): (Option<&Variant>, &str)| {
-            Some(Subject::new(variant?.name.clone(), self.run.join(file)))
-        };
+        let subject =
+            |(variant, file): (Option<&Variant>, &str)| Some(Subject::new(variant?.name.clone(), self.run.join(file)));
         files.into_iter().filter_map(subject).collect()
     }
 

@@ -82,6 +82,25 @@ fn bench_gives_what_the_contract_names_and_keeps_raw_samples() {
 }
 
 #[test]
+fn convolutions_in_bytes_prove_themselves_and_are_measured_beside_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = write(folder.path(), "m.onnx", &model());
+    let model = path.to_str().unwrap();
+    let found = json(&runner(&["self-test", model, "--kernels", "int8", "--json"]));
+    let kernels = found["kernels"].as_array().unwrap();
+    let in_bytes = kernels.iter().filter(|layer| layer["kernel"].as_str().unwrap().starts_with("i8_dot")).count();
+    assert!(found["passed"] == true && in_bytes == 4, "{found}");
+    let words = ["bench", model, "--kernels", "measure,int8", "--seconds", "0.1", "--rounds", "5", "--json"];
+    let found = json(&runner(&words));
+    let rows = found["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["model"].as_str().unwrap()).collect();
+    assert_eq!(names, [format!("{model} (measure)"), format!("{model} (int8)")]);
+    // a byte and its place instead of a number and its place
+    let bytes = |row: usize| rows[row]["weight_bytes"].as_u64().unwrap();
+    assert!(bytes(1) > 0 && bytes(1) != bytes(0), "{} and {}", bytes(0), bytes(1));
+}
+
+#[test]
 fn a_program_with_a_model_inside_needs_no_file_beside_it() {
     let folder = tempfile::tempdir().unwrap();
     let program = files::read(Path::new(env!("CARGO_BIN_EXE_sentei-run"))).unwrap();

@@ -95,11 +95,13 @@ fn tract_agrees_with_the_reference_however_the_weights_are_stored_and_run() {
 #[test]
 fn a_sample_gives_the_same_bits_in_any_batch() {
     let (input, _) = FIXTURES[0].tensors();
-    let options = |batch| LoadOptions { batch, kernel_choice: KernelChoice::AlwaysSparse, ..LoadOptions::default() };
-    let pair = load("tract", FIXTURES[0].packed, &options(2)).unwrap().run(std::slice::from_ref(&input)).unwrap();
-    let second = HostTensor::new(vec![1, 3, 11, 9], input.data[3 * 11 * 9..].to_vec()).unwrap();
-    let alone = load("tract", FIXTURES[0].packed, &options(1)).unwrap().run(&[second]).unwrap();
-    assert_eq!(alone[0].data, pair[0].data[7..]);
+    for kernel_choice in [KernelChoice::AlwaysSparse, KernelChoice::Int8] {
+        let options = |batch| LoadOptions { batch, kernel_choice, ..LoadOptions::default() };
+        let pair = load("tract", FIXTURES[0].packed, &options(2)).unwrap().run(std::slice::from_ref(&input)).unwrap();
+        let second = HostTensor::new(vec![1, 3, 11, 9], input.data[3 * 11 * 9..].to_vec()).unwrap();
+        let alone = load("tract", FIXTURES[0].packed, &options(1)).unwrap().run(&[second]).unwrap();
+        assert_eq!(alone[0].data, pair[0].data[7..], "{kernel_choice:?}");
+    }
 }
 
 #[test]
@@ -235,6 +237,9 @@ mod ort {
         assert!(load("ort", &FIXTURES[0].packed[..5000], &LoadOptions::default()).is_err());
         let cuda = LoadOptions { ort: cuda(), ..LoadOptions::default() };
         assert_eq!(refusal("ort", FIXTURES[0].packed, &cuda).exit_code(), 5);
+        let bytes = LoadOptions { kernel_choice: KernelChoice::Int8, ..LoadOptions::default() };
+        let error = refusal("ort", FIXTURES[0].packed, &bytes).to_string();
+        assert!(error.contains("--kernels int8") && error.contains("tract"), "{error}");
     }
 
     #[test]

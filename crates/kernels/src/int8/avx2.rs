@@ -30,10 +30,7 @@ fn no_pixels() -> Pixels {
 unsafe fn pixels(at: *const u32) -> Pixels {
     // SAFETY: by this function's contract.
     unsafe {
-        [
-            _mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())),
-            _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(4).cast())),
-        ]
+        [_mm256_cvtepi8_epi16(_mm_loadu_si128(at.cast())), _mm256_cvtepi8_epi16(_mm_loadu_si128(at.add(4).cast()))]
     }
 }
 

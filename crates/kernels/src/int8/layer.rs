@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
+use super::Kernels;
 use super::quantise::{Bounds, Rounding};
 use super::tiles::Pass;
 use super::words::{Form, Words};
-use super::Kernels;
 use crate::conv::ConvGeometry;
 use crate::dense::places::Places;
 use crate::planes::fill::RowCopies;
@@ -183,8 +183,7 @@ impl Int8Conv {
         let pitch = self.copies.pitch;
         for four in 0..self.fours() {
             // channels beyond the last have zeros for weights, so it does not matter what they are
-            let planes: [&[f32]; 4] =
-                std::array::from_fn(|i| plane((4 * four + i).min(self.geometry.in_channels - 1)));
+            let planes: [&[f32]; 4] = std::array::from_fn(|i| plane((4 * four + i).min(self.geometry.in_channels - 1)));
             let words = &mut words[four * self.copies.per_channel()..][..self.copies.per_channel()];
             for copy in copies {
                 let (above, rest) = words[copy.to..].split_at_mut(copy.above);
@@ -205,7 +204,8 @@ impl Int8Conv {
                         continue;
                     }
                     let first = window.column + (window.from * step) as isize;
-                    let start = copy.from + number * row_step * width + usize::try_from(first).expect("inside of the row");
+                    let start =
+                        copy.from + number * row_step * width + usize::try_from(first).expect("inside of the row");
                     if step == 1 {
                         self.kernels.words(&rounding, planes.map(|plane| &plane[start..][..inside.len()]), inside);
                         continue;

@@ -42,7 +42,8 @@ unsafe fn one(at: *const i8) -> Four {
 
 #[inline(always)]
 fn dot<const N: i32>(sum: Sum, pixels: Pixels, four: Four) -> Sum {
-    let products = |lane: usize| (0..4).map(|i| i32::from(pixels[lane][i]) * i32::from(four[N as usize][i])).sum::<i32>();
+    let products =
+        |lane: usize| (0..4).map(|i| i32::from(pixels[lane][i]) * i32::from(four[N as usize][i])).sum::<i32>();
     std::array::from_fn(|lane| sum[lane] + products(lane))
 }
 

@@ -68,7 +68,15 @@ fn maps(g: &ConvGeometry, aligned: bool) -> (Map, Map) {
     (map(g.in_channels, g.in_height, g.in_width), map(g.out_channels, g.out_height(), g.out_width()))
 }
 
-fn prepare(isa: Isa, g: &ConvGeometry, aligned: bool, weights: &[i8], scales: &[f32], bias: &[f32], to: Activation) -> Int8Conv {
+fn prepare(
+    isa: Isa,
+    g: &ConvGeometry,
+    aligned: bool,
+    weights: &[i8],
+    scales: &[f32],
+    bias: &[f32],
+    to: Activation,
+) -> Int8Conv {
     let (input, output) = maps(g, aligned);
     Int8Conv::prepare(isa, g, input, output, weights, scales, Some(bias), to).unwrap()
 }
@@ -179,18 +187,9 @@ fn what_no_kernel_takes_is_refused() {
     let g = ConvGeometry { groups: 2, ..ConvGeometry::new(6, [4, 4], 2, [1, 1]) };
     let prepare = |g: &ConvGeometry, weights: usize, scales: usize| {
         let (input, output) = maps(g, false);
-        Int8Conv::prepare(
-            Isa::Scalar,
-            g,
-            input,
-            output,
-            &vec![1; weights],
-            &vec![1.0; scales],
-            None,
-            Activation::None,
-        )
-        .map(|_| ())
-        .unwrap_err()
+        Int8Conv::prepare(Isa::Scalar, g, input, output, &vec![1; weights], &vec![1.0; scales], None, Activation::None)
+            .map(|_| ())
+            .unwrap_err()
     };
     assert!(matches!(prepare(&g, 6, 2), KernelError::NoKernel { .. }));
     let long = ConvGeometry::new(1 << 14, [5, 1], 1, [5, 1]);

@@ -63,7 +63,8 @@ impl Words {
         for channels in 0..geometry.groups {
             let (mut first, end) = (channels * of_channels, (channels + 1) * of_channels);
             while first < end {
-                let whole = sizes.iter().copied().find(|size| *size <= most && *size <= end - first && *size >= most.min(4));
+                let whole =
+                    sizes.iter().copied().find(|size| *size <= most && *size <= end - first && *size >= most.min(4));
                 // a rest of less than four is computed as four
                 let size = whole.unwrap_or(most.min(4));
                 let outputs = first..(first + size).min(end);

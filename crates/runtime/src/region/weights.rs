@@ -162,12 +162,14 @@ impl Weights {
         let full = self.full();
         let outputs = self.shape.first().copied().unwrap_or(1).max(1);
         let rows = full.chunks(full.len().div_ceil(outputs).max(1));
-        let scales: Vec<f32> = rows.clone().map(|row| row.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 127.0).collect();
+        let scales: Vec<f32> =
+            rows.clone().map(|row| row.iter().fold(0.0f32, |most, w| most.max(w.abs())) / 127.0).collect();
         let whole = |(row, scale): (&[f32], &f32)| {
             let inverse = if *scale > 0.0 { 1.0 / scale } else { 0.0 };
             row.iter().map(|w| (w * inverse).round().clamp(-127.0, 127.0) as i8).collect::<Vec<i8>>()
         };
-        let finite = full.iter().all(|w| w.is_finite()) && scales.iter().all(|scale| (1.0 / scale).is_finite() || *scale == 0.0);
+        let finite =
+            full.iter().all(|w| w.is_finite()) && scales.iter().all(|scale| (1.0 / scale).is_finite() || *scale == 0.0);
         finite.then(|| (rows.zip(&scales).flat_map(whole).collect(), scales))
     }
 }

@@ -146,6 +146,46 @@ fn whole_networks_are_one_region_and_agree_with_dense_tract() {
 }
 
 #[test]
+fn convolutions_in_bytes_are_close_to_those_in_numbers_and_alike_everywhere() {
+    for (graph, bytes) in [(Onnx::resnet(1), 1.0), (Onnx::resnet(3), 1.0), (Onnx::mobilenet(1), 0.5)] {
+        let load = |threads, portable_int8| {
+            let kernel_choice = KernelChoice::Int8;
+            built(&graph, &LoadOptions { threads, portable_int8, kernel_choice, ..LoadOptions::default() })
+        };
+        let mut session = load(1, false);
+        let (mut found, mut other) = (0.0, 0.0);
+        for layer in session.facts.kernels.iter().filter(|layer| layer.op.starts_with("Conv")) {
+            let count = if layer.kernel.starts_with("i8_dot") { &mut found } else { &mut other };
+            *count += 1.0;
+            assert_eq!(layer.kernel.starts_with("i8_dot"), layer.reason == "int8: asked for", "{layer:?}");
+        }
+        assert!(
+            found >= bytes * (found + other) && found > 0.0,
+            "{found} of {other} more: {:?}",
+            session.facts.kernels
+        );
+        let worst = difference(&graph, &mut session);
+        assert!(worst > 1e-4 && worst < 0.05, "{worst}");
+        let expected = session.run(&[graph.noise()]).unwrap();
+        for (threads, portable) in [(2, false), (3, false), (1, true)] {
+            assert_eq!(load(threads, portable).run(&[graph.noise()]).unwrap(), expected, "{threads} threads");
+        }
+        assert!(session.facts.plan.is_none(), "a load that measures must not follow it");
+    }
+}
+
+#[test]
+fn a_plan_cannot_ask_for_bytes() {
+    let graph = Onnx::resnet(1);
+    let session = built(&graph, &LoadOptions::default());
+    let mut plan = session.facts.plan.clone().unwrap();
+    plan.layers.iter_mut().for_each(|layer| layer.choice = Choice::Int8);
+    let mut session = built(&graph, &LoadOptions { plan: Some(plan), ..LoadOptions::default() });
+    assert!(session.facts.kernels.iter().all(|layer| !layer.kernel.starts_with("i8_dot")));
+    assert!(difference(&graph, &mut session) < 1e-4);
+}
+
+#[test]
 fn what_no_region_takes_runs_between_two() {
     let graph = Onnx::interrupted();
     let mut session = built(&graph, &LoadOptions::default());
