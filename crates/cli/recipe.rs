@@ -60,6 +60,8 @@ pub struct BenchRecipe {
     pub threads: usize,
     /// Seconds of measuring per engine.
     pub seconds: f64,
+    /// Judges and measures what may ship with its convolutions in bytes too, in `tract`.
+    pub int8: bool,
     /// Where and how ONNX Runtime computes; another provider than `cpu` must be there.
     pub ort: OrtOptions,
 }
@@ -86,7 +88,7 @@ impl Default for Recipe {
 impl Default for BenchRecipe {
     fn default() -> Self {
         let engines = vec![EngineName::Tract, EngineName::Ort];
-        BenchRecipe { engines, threads: 1, seconds: 5.0, ort: OrtOptions::default() }
+        BenchRecipe { engines, threads: 1, seconds: 5.0, int8: false, ort: OrtOptions::default() }
     }
 }
 

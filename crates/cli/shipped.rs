@@ -1,31 +1,31 @@
 //! What a finished model file is worth: its verdicts on images, its work, its layers.
 //! The file that ships is judged, in the engine that runs it; not the network that training held.
 
-use std::path::Path;
-
 use anyhow::{Context, Result};
 use sentei_convert::Inspection;
 use sentei_data::{Dataset, Normalise, Split};
 use sentei_report::record::{LayerRow, Predictions, Work};
 use sentei_runner::classify::probabilities;
-use sentei_runtime::{Facts, HostTensor, LoadOptions, NodeTime};
+use sentei_runtime::{Facts, HostTensor, KernelChoice, LoadOptions, NodeTime};
 
 use crate::files;
-use crate::measure::{EngineName, owner};
+use crate::measure::{EngineName, Subject, owner};
 
 /// Images per inference while verdicts are collected.
 const BATCH: usize = 32;
 
-/// Probabilities of every sample of `split`, from the file itself.
+/// Probabilities of every sample of `split`, from the file itself, run as `model` says.
 ///
 /// # Errors
 /// When the file cannot be loaded or run.
-pub fn predictions(path: &Path, data: &Dataset, split: Split, normalise: &Normalise) -> Result<Predictions> {
-    let options = LoadOptions {
-        batch: BATCH,
-        kernel_choice: sentei_runtime::KernelChoice::AlwaysSparse,
-        ..LoadOptions::default()
+pub fn predictions(model: &Subject, data: &Dataset, split: Split, normalise: &Normalise) -> Result<Predictions> {
+    let path = &model.path;
+    // nothing is timed, and zeros or bytes decide
+    let kernel_choice = match model.kernels {
+        KernelChoice::Int8 => KernelChoice::Int8,
+        _ => KernelChoice::AlwaysSparse,
     };
+    let options = LoadOptions { batch: BATCH, kernel_choice, ..LoadOptions::default() };
     let mut session = EngineName::Tract
         .engine()?
         .load(&files::read(path)?, &options)

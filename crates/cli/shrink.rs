@@ -1,6 +1,7 @@
 //! `sentei shrink`: the whole flow, every arrow a file of the run folder.
 
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -13,12 +14,13 @@ use sentei_report::events::{Event, EventSink};
 use sentei_report::export;
 use sentei_report::record::{FileHash, Machine, PhaseTime, Predictions, Quality, RunRecord, SCHEMA, Variant, flipped};
 use sentei_report::warning::Warning;
+use sentei_runtime::KernelChoice;
 
 use crate::compile::{self, CompileArgs, CompileRecipe, Packing, Values};
 use crate::data_args::OkClassArgs;
 use crate::exit::{Failure, usage};
 use crate::lineage::{self, DataSource, Lineage};
-use crate::measure::{self, Plan, Subject};
+use crate::measure::{self, EngineName, Plan, Subject};
 use crate::method_args::{self, MethodArgs};
 use crate::models::Start;
 use crate::output::Output;
@@ -59,6 +61,10 @@ pub struct Args {
     /// Seconds of measuring per engine
     #[arg(long, value_name = "S")]
     bench_seconds: Option<f64>,
+    /// Also judge and measure the models that may ship with their convolutions in bytes, as `sentei bench --kernels int8` runs them: the
+    /// report then says what that saves, and what it costs in verdicts
+    #[arg(long)]
+    int8: bool,
     /// Run folder to make [default: the first free runs/MODEL-DATA]
     #[arg(long, short, value_name = "RUN")]
     output: Option<PathBuf>,
@@ -66,7 +72,7 @@ pub struct Args {
     #[arg(long, value_name = "RUN", conflicts_with_all = [
         "recipe", "model", "epochs", "learning_rate", "batch_size", "seed", "device", "data", "split_file", "size",
         "channels", "train_limit", "mean", "std", "ok_class", "method", "distribution", "granularity", "schedule",
-        "parameterisation", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "output",
+        "parameterisation", "sparsity", "retrain_epochs", "packing", "values", "bench_seconds", "int8", "output",
     ])]
     resume: Option<PathBuf>,
 }
@@ -114,6 +120,7 @@ impl Args {
         recipe.prune.retrain.epochs = self.retrain_epochs.unwrap_or(recipe.prune.retrain.epochs);
         method_args::forget_if_changed(&mut recipe);
         recipe.bench.seconds = self.bench_seconds.unwrap_or(recipe.bench.seconds);
+        recipe.bench.int8 |= self.int8;
         self.compile.overlay(&mut recipe.compile);
         Ok(recipe)
     }
@@ -135,7 +142,16 @@ struct Candidate {
     /// Final file name in the run folder.
     file: String,
     sparsity: f64,
-    compiled: Compiled,
+    compiled: Rc<Compiled>,
+    /// How it is run.
+    kernels: KernelChoice,
+}
+
+impl Candidate {
+    /// Not the file of another one, run in another way.
+    fn is_a_file(&self) -> bool {
+        self.kernels == KernelChoice::Measure
+    }
 }
 
 struct Shrink {
@@ -270,13 +286,14 @@ impl Shrink {
         let started = Instant::now();
         let CompileRecipe { packing, values: shipped } = self.recipe.compile;
         let compile = |graph: &Graph, packing: Packing, values: Values| {
-            compile::compiled(graph, &CompileRecipe { packing, values }.options())
+            compile::compiled(graph, &CompileRecipe { packing, values }.options()).map(Rc::new)
         };
         let mut all = vec![Candidate {
             name: "dense".into(),
             file: "dense.onnx".into(),
             sparsity: 0.0,
             compiled: compile(baseline, Packing::Dense, Values::F32).context("compiling the dense network")?,
+            kernels: KernelChoice::Measure,
         }];
         // Plain tensors are f32 whatever their values were rounded to: a second dense file would save nothing.
         let packed = packing != Packing::Dense;
@@ -291,11 +308,18 @@ impl Shrink {
                     file: numbered("model", i, *sparsity, suffix),
                     sparsity: *sparsity,
                     compiled,
+                    kernels: KernelChoice::Measure,
                 });
+            }
+            if self.recipe.bench.int8 {
+                let shipped = &all[all.len() - values.len()];
+                let (kernels, compiled) = (KernelChoice::Int8, Rc::clone(&shipped.compiled));
+                let (name, file) = (shipped.name.clone() + kernels.label(), shipped.file.clone());
+                all.push(Candidate { name, file, sparsity: *sparsity, compiled, kernels });
             }
         }
         std::fs::create_dir_all(self.unproven()).context("making the folder of unproven models")?;
-        for candidate in &all {
+        for candidate in all.iter().filter(|candidate| candidate.is_a_file()) {
             let path = self.unproven().join(&candidate.file);
             files::write_atomic(&path, &candidate.compiled.bytes)?;
             self.bench.progress.emit(&Event::Compiled {
@@ -313,8 +337,9 @@ impl Shrink {
     fn judged(&mut self, candidates: Vec<Candidate>) -> Result<RunRecord> {
         let started = Instant::now();
         let mut record = std::mem::take(&mut self.record);
-        let subjects: Vec<Subject> =
-            candidates.iter().map(|c| Subject::new(c.name.clone(), self.unproven().join(&c.file))).collect();
+        let subject =
+            |c: &Candidate| Subject { name: c.name.clone(), path: self.unproven().join(&c.file), kernels: c.kernels };
+        let subjects: Vec<Subject> = candidates.iter().map(subject).collect();
         let mut profiles = Vec::new();
         for (i, engine) in self.recipe.bench.engines.iter().enumerate() {
             let options = self.recipe.bench.options(*engine);
@@ -322,6 +347,9 @@ impl Shrink {
             let kernels = vec![options.kernel_choice];
             let plan =
                 Plan { engine: *engine, options, kernels, seconds, rounds: 100, warmup: 3, memory: true, tune: false };
+            // bytes are tract's alone
+            let measured = |subject: &&Subject| *engine == EngineName::Tract || subject.kernels != KernelChoice::Int8;
+            let subjects: Vec<Subject> = subjects.iter().filter(measured).cloned().collect();
             self.out.note(format!("measuring {} models in {}", subjects.len(), engine.name()));
             let measure::Measured { bench, mut sessions, .. } = match measure::bench(&subjects, &plan) {
                 Ok(done) => done,
@@ -355,8 +383,8 @@ impl Shrink {
         let started = Instant::now();
         let mut baseline_predictions: Option<Predictions> = None;
         for ((candidate, subject), (facts, times)) in candidates.iter().zip(&subjects).zip(&profiles) {
-            let val = shipped::predictions(&subject.path, &self.bench.data, Split::Val, &self.normalise)?;
-            let test = shipped::predictions(&subject.path, &self.bench.data, Split::Test, &self.normalise)?;
+            let predictions = |split| shipped::predictions(subject, &self.bench.data, split, &self.normalise);
+            let (val, test) = (predictions(Split::Val)?, predictions(Split::Test)?);
             let classes = &self.bench.data.classes;
             let ok = record.dataset.ok_class;
             let quality = |on: &Predictions, thresholds: Option<&Predictions>| -> Result<Option<Quality>> {
@@ -423,7 +451,7 @@ impl Shrink {
     /// Moves the judged models into place when the gate passed, and drops them when it did not.
     fn release(&mut self, record: &mut RunRecord, candidates: &[Candidate]) -> Result<()> {
         if record.gate.as_ref().is_none_or(|gate| gate.pass) {
-            for candidate in candidates {
+            for candidate in candidates.iter().filter(|candidate| candidate.is_a_file()) {
                 let path = self.folder.file(&candidate.file);
                 std::fs::rename(self.unproven().join(&candidate.file), &path)
                     .with_context(|| format!("moving {} into place", path.display()))?;

@@ -204,9 +204,13 @@ fn over_ssh_a_run_gets_the_boards_figures_into_its_report() {
             "1".as_ref(),
             "--rounds".as_ref(),
             "8".as_ref(),
+            "--kernels".as_ref(),
+            "measure,int8".as_ref(),
         ]));
     let rows = found["rows"].as_array().expect("rows");
-    assert_eq!(rows.len(), 2);
+    let names: Vec<&str> = rows.iter().filter_map(|row| row["model"].as_str()).collect();
+    let of = |name: &str| ["measure", "int8"].map(|kernels| format!("{name} ({kernels})"));
+    assert_eq!(names, [of("dense"), of("80 % zeros, f32")].concat());
     for row in rows {
         assert!(row["self_test"]["difference"].as_f64().expect("tested") < 1e-4, "{row}");
         assert!(row["samples"].as_u64() >= Some(8) && row["steady_rss_bytes"].as_u64() > Some(0), "{row}");

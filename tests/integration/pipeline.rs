@@ -34,7 +34,7 @@ fn shrink(folder: &Path, run: &str, more: &[&str]) -> assert_cmd::Command {
 #[test]
 fn images_become_a_small_proven_model_with_a_report() {
     let folder = workplace();
-    let found = json(&mut shrink(folder.path(), "run", &[]));
+    let found = json(&mut shrink(folder.path(), "run", &["--int8"]));
     let number =
         |path: &str| found.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path} in {found}"));
 
@@ -45,6 +45,10 @@ fn images_become_a_small_proven_model_with_a_report() {
     assert!(nonzero / params < 0.25, "{nonzero} of {params}");
     assert!(number("/baseline/file_bytes") / number("/pruned/file_bytes") > 3.5, "{found}");
     assert!(number("/variants/1/file_bytes") < number("/pruned/file_bytes"), "int8 is smaller");
+    let in_bytes = &found["variants"][2];
+    assert!(in_bytes["name"].as_str().is_some_and(|name| name.ends_with("zeros, f32 (int8)")), "{in_bytes}");
+    assert_eq!(in_bytes["file_bytes"], found["pruned"]["file_bytes"], "the same file, run in another way");
+    assert!(number("/variants/2/accuracy") >= number("/pruned/accuracy") - 0.05 && number("/variants/2/p50_ms") > 0.0);
     for key in
         ["gzip_bytes", "weight_bytes", "macs", "p50_ms", "steady_rss_bytes", "peak_rss_bytes", "balanced_accuracy"]
     {

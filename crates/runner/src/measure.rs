@@ -41,9 +41,8 @@ impl Subject {
     /// the results are others.
     pub fn with_kernels(self, choices: &[KernelChoice]) -> impl Iterator<Item = Self> + use<'_> {
         choices.iter().map(move |kernels| {
-            let named = choices.len() > 1 || *kernels == KernelChoice::Int8;
-            let name = if named { format!("{} ({})", self.name, kernels.name()) } else { self.name.clone() };
-            Self { name, path: self.path.clone(), kernels: *kernels }
+            let label = if choices.len() > 1 { format!(" ({})", kernels.name()) } else { kernels.label().to_owned() };
+            Self { name: self.name.clone() + &label, path: self.path.clone(), kernels: *kernels }
         })
     }
 }

@@ -139,6 +139,11 @@ impl KernelChoice {
         }
     }
 
+    /// What follows a model's name where this choice gives other results than the file says.
+    pub fn label(self) -> &'static str {
+        if self == Self::Int8 { " (int8)" } else { "" }
+    }
+
     /// The choice of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|choice| choice.name() == name)

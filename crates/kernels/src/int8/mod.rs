@@ -69,7 +69,7 @@ impl Kernels {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 | Isa::Avx2 => kernels!(avx2, "avx2"),
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon if neon::available() => kernels!(neon, "neon_dot"),
+            Isa::Neon if neon::available() => kernels!(neon, "neon"),
             _ => kernels!(scalar, "scalar"),
         }
     }
