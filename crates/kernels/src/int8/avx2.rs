@@ -75,4 +75,35 @@ fn number(sum: Sum, correction: i32) -> Vector {
     _mm256_cvtepi32_ps(_mm256_add_epi32(whole, _mm256_set1_epi32(correction)))
 }
 
+/// Bounds of `numbers` and of what `bounds` has seen.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn widen(numbers: &[f32], mut bounds: super::Bounds) -> super::Bounds {
+    let (eights, rest) = numbers.as_chunks::<8>();
+    // SAFETY: both arrays of `bounds`, and every chunk, have eight elements of 32 bits.
+    unsafe {
+        let mut high = _mm256_loadu_si256(bounds.high.as_ptr().cast());
+        let mut low = _mm256_loadu_si256(bounds.low.as_ptr().cast());
+        for eight in eights {
+            let bits = _mm256_loadu_si256(eight.as_ptr().cast());
+            high = _mm256_max_epi32(high, bits);
+            low = _mm256_max_epu32(low, bits);
+        }
+        _mm256_storeu_si256(bounds.high.as_mut_ptr().cast(), high);
+        _mm256_storeu_si256(bounds.low.as_mut_ptr().cast(), low);
+    }
+    super::quantise::widen(rest, bounds)
+}
+
+/// Rounds four rows of numbers to words.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn words(rounding: &super::Rounding, rows: [&[f32]; 4], to: &mut [u32]) {
+    super::quantise::words(rounding, rows, to);
+}
+
 super::tiles::int8_tiles!(#[target_feature(enable = "avx2,fma")] [4: 1; 1: 1 2 3;]);

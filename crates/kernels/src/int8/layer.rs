@@ -14,10 +14,10 @@ use crate::{Activation, Call, Isa, KernelError, LINE, Layer, Map, layer};
 
 /// Bytes that the words of a piece should fit into: half of a small second-level cache.
 const PIECE_BYTES: usize = 192 << 10;
-/// Pieces of a map, at least, as long as they have [`LEAST_ROWS`] rows: threads share them, and each has its own scale.
+/// Pieces of a map, at least, as long as they have [`LEAST_PIXELS`]: threads share them, and each has its own scale.
 const PIECES: usize = 4;
-/// Rows of a piece that are worth rounding what lies between pieces twice.
-const LEAST_ROWS: usize = 4;
+/// Pixels of a piece that are worth rounding what lies between pieces twice, and finding the rows of every channel.
+const LEAST_PIXELS: usize = 96;
 /// Pieces times segments that a layer is cut into, at least where it has the outputs: what threads share.
 const UNITS: usize = 8;
 /// Products of a sum, at most: of a byte and one of 255 steps, they stay below 2^31.
@@ -276,8 +276,11 @@ fn piece_rows(geometry: &ConvGeometry) -> usize {
     let height = geometry.out_height();
     let phases: usize = (0..2).map(|axis| geometry.stride[axis].min(geometry.kernel[axis])).product();
     let row = 4 * geometry.in_channels.div_ceil(4) * padded::pitch(geometry) * phases;
-    let rows = (PIECE_BYTES / row.max(1)).min(height.div_ceil(PIECES).max(LEAST_ROWS)).clamp(1, height);
-    height.div_ceil(height.div_ceil(rows))
+    let least = LEAST_PIXELS.div_ceil(geometry.out_width());
+    let rows = (PIECE_BYTES / row.max(1)).min(height.div_ceil(PIECES).max(least)).clamp(1, height);
+    // whole vectors of pixels, where rows follow each other without a gap
+    let whole = [1, 2, 4].into_iter().find(|rows| (rows * geometry.out_width()).is_multiple_of(4)).unwrap_or(1);
+    height.div_ceil(height.div_ceil(rows)).next_multiple_of(whole).min(height)
 }
 
 impl Layer for Int8Conv {

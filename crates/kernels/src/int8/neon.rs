@@ -83,4 +83,56 @@ fn number(sum: Sum, correction: i32) -> Vector {
     vcvtq_f32_s32(vaddq_s32(sum, vdupq_n_s32(correction)))
 }
 
-super::tiles::int8_tiles!(#[target_feature(enable = "neon,dotprod")] [8: 1 2 3; 4: 1 2 3 4; 1: 1 2 3 4 5 6;]);
+/// Bounds of `numbers` and of what `bounds` has seen.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn widen(numbers: &[f32], mut bounds: super::Bounds) -> super::Bounds {
+    let (eights, rest) = numbers.as_chunks::<8>();
+    // SAFETY: both arrays of `bounds`, and every chunk, have eight elements of 32 bits.
+    unsafe {
+        let (high, low) = (bounds.high.as_mut_ptr(), bounds.low.as_mut_ptr());
+        let mut highs = [vld1q_s32(high), vld1q_s32(high.add(LANES))];
+        let mut lows = [vld1q_u32(low), vld1q_u32(low.add(LANES))];
+        for eight in eights {
+            let bits = [0, 1].map(|half| vreinterpretq_u32_f32(vld1q_f32(eight.as_ptr().add(half * LANES))));
+            for half in 0..2 {
+                highs[half] = vmaxq_s32(highs[half], vreinterpretq_s32_u32(bits[half]));
+                lows[half] = vmaxq_u32(lows[half], bits[half]);
+            }
+        }
+        vst1q_s32(high, highs[0]);
+        vst1q_s32(high.add(LANES), highs[1]);
+        vst1q_u32(low, lows[0]);
+        vst1q_u32(low.add(LANES), lows[1]);
+    }
+    super::quantise::widen(rest, bounds)
+}
+
+/// Rounds four rows of numbers to words; all five slices are equally long.
+///
+/// # Safety
+/// The CPU has the features.
+#[target_feature(enable = "neon,dotprod")]
+pub(super) unsafe fn words(rounding: &super::Rounding, rows: [&[f32]; 4], to: &mut [u32]) {
+    let whole = to.len() / LANES * LANES;
+    assert!(rows.iter().all(|row| row.len() == to.len()), "rows as long as their words");
+    let (inverse, shift) = (vdupq_n_f32(rounding.inverse), vdupq_n_f32(rounding.shift));
+    for at in (0..whole).step_by(LANES) {
+        // SAFETY: four elements from `at` on lie in each row and in `to`, whose lengths were compared.
+        unsafe {
+            let bits = |row: usize| {
+                let numbers = vld1q_f32(rows[row].as_ptr().add(at));
+                vreinterpretq_u32_f32(vaddq_f32(vmulq_f32(numbers, inverse), shift))
+            };
+            // each keeps the low bytes of what it is inserted into
+            let two = vsliq_n_u32::<8>(bits(0), bits(1));
+            let four = vsliq_n_u32::<24>(vsliq_n_u32::<16>(two, bits(2)), bits(3));
+            vst1q_u32(to.as_mut_ptr().add(at), four);
+        }
+    }
+    super::quantise::words(rounding, rows.map(|row| &row[whole..]), &mut to[whole..]);
+}
+
+super::tiles::int8_tiles!(#[target_feature(enable = "neon,dotprod")] [8: 1 2 3; 4: 1 2 3 4; 1: 1 2 3 4 5 6 7 8 9 10 11 12 13 14;]);

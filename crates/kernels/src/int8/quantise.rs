@@ -7,17 +7,25 @@ const LOWEST: i32 = -127;
 /// 1.5 * 2^23: a number much smaller that is added to it is rounded to an integer, which the low bits of the sum are.
 const MAGIC: f32 = 12_582_912.0;
 
-/// The largest and the smallest number seen, as bits: positive ones compare like signed integers, negative ones like unsigned ones turned
-/// round, and both end in the infinite and in what is no number.
+/// Numbers that are looked at side by side.
+const LANES: usize = 8;
+
+/// The largest and the smallest number seen, as bits, in every lane: positive ones compare like signed integers, negative ones like unsigned
+/// ones turned round, and both end in the infinite and in what is no number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {
-    high: i32,
-    low: u32,
+    pub high: [i32; LANES],
+    pub low: [u32; LANES],
 }
 
 impl Bounds {
     /// Before anything was seen: zero, which padding is.
-    pub const ZERO: Self = Self { high: 0, low: 1 << 31 };
+    pub const ZERO: Self = Self { high: [0; LANES], low: [1 << 31; LANES] };
+
+    fn numbers(&self) -> (f32, f32) {
+        let (high, low) = (self.high.iter().copied().max(), self.low.iter().copied().max());
+        (f32::from_bits(high.unwrap_or(0) as u32), f32::from_bits(low.unwrap_or(0)))
+    }
 }
 
 /// How numbers become bytes: `byte = round(number / scale) + zero`, halves to the even integer.
@@ -27,15 +35,16 @@ pub(crate) struct Rounding {
     pub scale: f32,
     /// The byte of 0.
     pub zero: i32,
-    inverse: f32,
+    /// 1 / `scale`.
+    pub inverse: f32,
     /// [`MAGIC`] and the zero point in one.
-    shift: f32,
+    pub shift: f32,
 }
 
 impl Rounding {
     /// For numbers within `bounds`.
     pub fn of(bounds: Bounds) -> Self {
-        let (high, low) = (f32::from_bits(bounds.high as u32), f32::from_bits(bounds.low));
+        let (high, low) = bounds.numbers();
         let range = high - low;
         if !range.is_finite() {
             return Self { scale: f32::NAN, zero: 0, inverse: 0.0, shift: MAGIC };
@@ -61,24 +70,27 @@ impl Rounding {
     }
 }
 
-/// The body of `widen`, compiled once per instruction set.
+/// The portable body of `widen`.
 #[inline(always)]
 pub(crate) fn widen(numbers: &[f32], bounds: Bounds) -> Bounds {
     let Bounds { mut high, mut low } = bounds;
-    for number in numbers {
-        high = high.max(number.to_bits() as i32);
-        low = low.max(number.to_bits());
+    for (at, number) in numbers.iter().enumerate() {
+        let lane = at % LANES;
+        high[lane] = high[lane].max(number.to_bits() as i32);
+        low[lane] = low[lane].max(number.to_bits());
     }
     Bounds { high, low }
 }
 
-/// The body of `words`, compiled once per instruction set.
+/// The portable body of `words`.
 #[inline(always)]
 pub(crate) fn words(rounding: &Rounding, rows: [&[f32]; 4], to: &mut [u32]) {
-    let rows = rows.map(|row| &row[..to.len()]);
-    for (at, word) in to.iter_mut().enumerate() {
-        let byte = |row: usize| rounding.byte(rows[row][at]) << (8 * row);
-        *word = byte(0) | byte(1) | byte(2) | byte(3);
+    let [a, b, c, d] = rows;
+    assert!([a, b, c, d].iter().all(|row| row.len() == to.len()), "rows as long as their words");
+    // in this form the compiler makes vectors of it
+    for ((((word, a), b), c), d) in to.iter_mut().zip(a).zip(b).zip(c).zip(d) {
+        let byte = |number: &f32| rounding.byte(*number);
+        *word = byte(a) | byte(b) << 8 | byte(c) << 16 | byte(d) << 24;
     }
 }
 

@@ -52,4 +52,20 @@ fn number(sum: Sum, correction: i32) -> Vector {
     sum.map(|sum| (sum + correction) as f32)
 }
 
+/// Bounds of `numbers` and of what `bounds` has seen.
+///
+/// # Safety
+/// The CPU has the features.
+pub(super) unsafe fn widen(numbers: &[f32], bounds: super::Bounds) -> super::Bounds {
+    super::quantise::widen(numbers, bounds)
+}
+
+/// Rounds four rows of numbers to words.
+///
+/// # Safety
+/// The CPU has the features.
+pub(super) unsafe fn words(rounding: &super::Rounding, rows: [&[f32]; 4], to: &mut [u32]) {
+    super::quantise::words(rounding, rows, to);
+}
+
 super::tiles::int8_tiles!([4: 1; 1: 1 2;]);

@@ -42,7 +42,7 @@ pub(super) struct Pass {
     pub activation: Activation,
 }
 
-/// Defines `SHAPES`, `pass`, `widen` and `words` for one instruction set.
+/// Defines `SHAPES` and `pass` for one instruction set.
 ///
 /// In scope of the caller: the names of one file of `crate::isa`, and `Sum` (integers, one per lane), `Pixels` (words), `Four` (the words of
 /// four outputs), `none`, `no_pixels`, `pixels`,
@@ -51,24 +51,6 @@ macro_rules! int8_tiles {
     ($(#[$features:meta])* [$($outputs:literal: $($vectors:literal)*;)*]) => {
         /// Outputs of a group and the most vectors per tile, largest group first.
         pub(super) const SHAPES: &[(usize, usize)] = &[$(($outputs, [$($vectors),*].len())),*];
-
-        /// Bounds of `numbers` and of what `bounds` has seen.
-        ///
-        /// # Safety
-        /// The CPU has the features.
-        $(#[$features])*
-        pub(super) unsafe fn widen(numbers: &[f32], bounds: $crate::int8::Bounds) -> $crate::int8::Bounds {
-            $crate::int8::quantise::widen(numbers, bounds)
-        }
-
-        /// Rounds four rows of numbers to words.
-        ///
-        /// # Safety
-        /// The CPU has the features.
-        $(#[$features])*
-        pub(super) unsafe fn words(rounding: &$crate::int8::Rounding, rows: [&[f32]; 4], to: &mut [u32]) {
-            $crate::int8::quantise::words(rounding, rows, to);
-        }
 
         /// Runs `pass` on a tile of `vectors` vectors with a group of `outputs`.
         ///
@@ -81,18 +63,21 @@ macro_rules! int8_tiles {
         pub(super) unsafe fn pass(vectors: usize, outputs: usize, pass: &$crate::int8::Pass) {
             // SAFETY: by this function's contract, which is that of `tile`.
             unsafe {
-                match (outputs, vectors) {
-                    $($(($outputs, $vectors) => tile::<$vectors, $outputs>(pass),)*)*
+                // vectors that follow each other are loaded in pairs
+                match (outputs, vectors, pass.x_step == LANES) {
+                    $($(($outputs, $vectors, true) => tile::<$vectors, $outputs, true>(pass),)*)*
+                    $($(($outputs, $vectors, false) => tile::<$vectors, $outputs, false>(pass),)*)*
                     _ => unreachable!("no tile of {vectors} vectors for groups of {outputs}"),
                 }
             }
         }
 
         /// # Safety
-        /// As `pass`, for `V` vectors and groups of `G` outputs.
+        /// As `pass`, for `V` vectors, which follow each other if `NEXT`, and groups of `G` outputs.
         #[inline(never)]
         $(#[$features])*
-        unsafe fn tile<const V: usize, const G: usize>(pass: &$crate::int8::Pass) {
+        unsafe fn tile<const V: usize, const G: usize, const NEXT: bool>(pass: &$crate::int8::Pass) {
+            let step = if NEXT { LANES } else { pass.x_step };
             let mut sums = [[none(); V]; G];
             let mut weights = pass.weights;
             for entry in 0..pass.entries {
@@ -101,7 +86,7 @@ macro_rules! int8_tiles {
                     let x = pass.x.add(pass.offsets.add(entry).read() as usize);
                     let mut read = [no_pixels(); V];
                     for v in 0..V {
-                        read[v] = pixels(x.add(v * pass.x_step));
+                        read[v] = pixels(x.add(v * step));
                     }
                     if G == 1 {
                         let words = one(weights);
