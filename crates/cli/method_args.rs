@@ -24,8 +24,9 @@ pub struct MethodArgs {
     #[arg(long, value_name = "NAME|TOML")]
     distribution: Option<String>,
     /// What is removed together: unstructured, 2:4 (or any N:M: N of every M weights along the input channels stay, which
-    /// fixes the density), block (4 neighbouring output channels), or TOML such as '{ block = { rows = 8 } }'
-    #[arg(long, value_name = "NAME|N:M|TOML")]
+    /// fixes the density), block (4 neighbouring output channels), 1x4 (or any RxC: R output times C input channels), or TOML such as
+    /// '{ block = { rows = 8 } }'
+    #[arg(long, value_name = "NAME|N:M|RxC|TOML")]
     granularity: Option<String>,
     /// When weights go: one_shot, iterative, cubic, ac_dc, rigl, set, reselect, or TOML such as '{ iterative = { rounds = 5 } }'
     #[arg(long, value_name = "NAME|TOML")]
@@ -58,7 +59,7 @@ impl MethodArgs {
             prune.distribution = one("distribution", text)?.distribution;
         }
         if let Some(text) = &self.granularity {
-            prune.granularity = one("granularity", &n_m(text))?.granularity;
+            prune.granularity = one("granularity", &pattern(text))?.granularity;
         }
         if let Some(text) = &self.schedule {
             prune.schedule = one("schedule", text)?.schedule;
@@ -104,11 +105,15 @@ pub fn obeys_retrain_epochs(method: &Method, recipe: &Recipe) -> bool {
     epochs(1) != epochs(2)
 }
 
-/// `2:4` as the TOML it stands for; anything else as it is.
-fn n_m(text: &str) -> String {
-    let numbers = text.split_once(':').map(|(n, m)| (n.trim().parse::<usize>(), m.trim().parse::<usize>()));
-    match numbers {
-        Some((Ok(n), Ok(m))) => format!("{{ n_m = {{ n = {n}, m = {m} }} }}"),
+/// `2:4` and `1x4` as the TOML they stand for; anything else as it is.
+fn pattern(text: &str) -> String {
+    let numbers = |between: char| {
+        let (a, b) = text.split_once(between)?;
+        Some((a.trim().parse::<usize>().ok()?, b.trim().parse::<usize>().ok()?))
+    };
+    match (numbers(':'), numbers('x')) {
+        (Some((n, m)), _) => format!("{{ n_m = {{ n = {n}, m = {m} }} }}"),
+        (_, Some((rows, columns))) => format!("{{ block = {{ rows = {rows}, columns = {columns} }} }}"),
         _ => text.to_string(),
     }
 }
@@ -168,7 +173,8 @@ pub fn help() -> String {
          2:4, N:M      N of every M weights along the input channels stay, so no --density;\n                \
          TensorRT can run 2:4 sparse where that is faster (`inspect` says which layers qualify);\n                \
          narrower layers stay dense; not with rigl and set\n  \
-         block         4 neighbouring output channels lose the same weights; --density counts blocks"
+         block, RxC    4 neighbouring output channels lose the same weights, or R output times C input channels;\n                \
+         --density counts blocks; 1x4 is what convolutions in bytes skip (bench --kernels int8)"
 }
 
 /// The same for `sweep`, which knows methods that remove weights.
@@ -243,8 +249,9 @@ mod tests {
         for (text, expected) in [
             ("2:4", Granularity::TWO_OF_FOUR),
             ("1:4", Granularity::NM { n: 1, m: 4 }),
-            ("block", Granularity::Block { rows: 4 }),
-            ("{ block = { rows = 8 } }", Granularity::Block { rows: 8 }),
+            ("block", Granularity::Block { rows: 4, columns: 1 }),
+            ("{ block = { rows = 8 } }", Granularity::Block { rows: 8, columns: 1 }),
+            ("1x4", Granularity::Block { rows: 1, columns: 4 }),
             ("unstructured", Granularity::Unstructured),
         ] {
             assert_eq!(given(text).expect("known").prune.granularity, expected, "{text}");

@@ -15,10 +15,13 @@ pub enum Pattern {
         /// Weights of a group.
         m: usize,
     },
-    /// `rows` neighbouring output channels, from a multiple of `rows` on, have their zeros in the same places.
+    /// `rows` neighbouring output channels and `columns` neighbouring input channels, from multiples of both on, are zero together, at
+    /// every kernel position.
     Blocks {
         /// Output channels of a block; the last block has what is left.
         rows: usize,
+        /// Input channels of a block, likewise.
+        columns: usize,
     },
 }
 
@@ -26,12 +29,14 @@ impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Pattern::NM { n, m } => write!(f, "{n}:{m}"),
-            Pattern::Blocks { rows } => write!(f, "blocks of {rows}"),
+            Pattern::Blocks { rows, columns: 1 } => write!(f, "blocks of {rows}"),
+            Pattern::Blocks { rows, columns } => write!(f, "blocks of {rows}x{columns}"),
         }
     }
 }
 
-/// The patterns that hold exactly for `weight` `[out, in, ...]`: the sparsest N:4, and the largest blocks of 8, 4 or 2.
+/// The patterns that hold exactly for `weight` `[out, in, ...]`: the sparsest N:4, the largest blocks of 8, 4 or 2 outputs, and of
+/// 4 inputs, which kernels skip, with as many of those outputs.
 ///
 /// A weight without zeros or without anything else has none. One that is very sparse keeps to N:4 by itself, and tensor
 /// cores may use that as well; the pattern says nothing about how it came about.
@@ -40,7 +45,13 @@ pub fn patterns(weight: &Tensor) -> Vec<Pattern> {
         return Vec::new();
     }
     let n_m = (1..4).find(|n| keeps_to(weight, *n, 4)).map(|n| Pattern::NM { n, m: 4 });
-    let blocks = [8, 4, 2].into_iter().find(|rows| in_blocks(weight, *rows)).map(|rows| Pattern::Blocks { rows });
+    let largest = |sizes: &[usize], columns: usize| {
+        sizes
+            .iter()
+            .find(|rows| in_blocks(weight, **rows, columns))
+            .map(|rows| Pattern::Blocks { rows: *rows, columns })
+    };
+    let blocks = largest(&[8, 4, 2], 1).into_iter().chain(largest(&[8, 4, 2, 1], 4));
     n_m.into_iter().chain(blocks).collect()
 }
 
@@ -96,14 +107,15 @@ pub fn first_broken_group(weight: &Tensor, n: usize, m: usize) -> Option<BrokenG
         .find(|group| group.nonzero > group.most)
 }
 
-fn in_blocks(weight: &Tensor, rows: usize) -> bool {
-    let outputs = weight.shape[0];
-    let inner = weight.len() / outputs;
-    outputs >= rows
-        && weight.data.chunks(rows * inner).all(|block| {
-            let (first, others) = block.split_at(inner);
-            others.chunks(inner).all(|row| row.iter().zip(first).all(|(a, b)| (*a == 0.0) == (*b == 0.0)))
-        })
+fn in_blocks(weight: &Tensor, rows: usize, columns: usize) -> bool {
+    let [outputs, inputs, ..] = weight.shape[..] else { return false };
+    let taps: usize = weight.shape[2..].iter().product();
+    let alike = |(at, value): (usize, &f32)| {
+        let (output, input, tap) = (at / (inputs * taps), at / taps % inputs, at % taps);
+        let first = (output / rows * rows * inputs + input / columns * columns) * taps + tap;
+        (*value == 0.0) == (weight.data[first] == 0.0)
+    };
+    outputs >= rows && inputs >= columns && weight.data.iter().enumerate().all(alike)
 }
 
 #[cfg(test)]
@@ -147,6 +159,15 @@ mod tests {
         assert_eq!(found, BrokenGroup { output: 1, position: (1, true), first: 4, len: 2, nonzero: 2, most: 1 });
         let text = "output channel 1, kernel position 1, input channels 4 to 5: 2 of 2 weights are not zero, 1 may be";
         assert_eq!(found.to_string(), text);
+    }
+
+    #[test]
+    fn blocks_of_input_channels_are_told_from_those_of_outputs() {
+        // [out 2, in 8, 1, 3]: 24 weights per output, three per input
+        assert_eq!(found(&[2, 8, 1, 3], |i| i == i % 12 && i % 3 == 1), "blocks of 1x4");
+        assert_eq!(found(&[2, 8, 1, 3], |i| i % 24 < 12 && i % 3 == 1), "blocks of 2, blocks of 2x4");
+        assert_eq!(found(&[2, 6], |i| i / 4 == 1), "3:4", "inputs 4 and 5 of one output and 0 and 1 of the other");
+        assert_eq!(found(&[1, 6], |i| i > 3), "3:4, blocks of 1x4", "the last block may be smaller");
     }
 
     #[test]

@@ -26,8 +26,8 @@ fn weights(g: &ConvGeometry, zeros: Zeros) -> Vec<i8> {
     let noise = random(g.weights().unwrap(), 3);
     let kept = |output: usize, four: usize, tap: usize| match zeros {
         Zeros::None => true,
-        Zeros::Ones => (output * 7 + four * 5 + tap * 3) % 8 == 0,
-        Zeros::Fours => (output / 4 * 7 + four * 5 + tap * 3) % 8 == 0,
+        Zeros::Ones => (output * 7 + four * 5 + tap * 3).is_multiple_of(8),
+        Zeros::Fours => (output / 4 * 7 + four * 5 + tap * 3).is_multiple_of(8),
         Zeros::All => false,
     };
     let weight = |(at, number): (usize, &f32)| {

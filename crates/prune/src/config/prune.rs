@@ -387,15 +387,21 @@ mod tests {
             (r#""unstructured""#, Granularity::Unstructured),
             (r#""n_m""#, Granularity::TWO_OF_FOUR),
             (r#"{"n_m": {"n": 1}}"#, Granularity::NM { n: 1, m: 4 }),
-            (r#"{"block": {"rows": 8}}"#, Granularity::Block { rows: 8 }),
-            (r#""block""#, Granularity::Block { rows: 4 }),
+            (r#"{"block": {"rows": 8}}"#, Granularity::Block { rows: 8, columns: 1 }),
+            (r#"{"block": {"rows": 1, "columns": 4}}"#, Granularity::Block { rows: 1, columns: 4 }),
+            (r#""block""#, Granularity::Block { rows: 4, columns: 1 }),
         ] {
             let config = parse(&format!(r#"{{"granularity": {json}}}"#)).unwrap();
             assert_eq!((config.granularity, config.check()), (expected, Ok(())), "{json}");
             assert_eq!(parse(&serde_json::to_string(&config).unwrap()).unwrap(), config);
         }
         assert!(parse(r#"{"granularity": {"block": {"row": 4}}}"#).unwrap_err().contains("`row`"));
-        for bad in [r#"{"n_m": {"n": 4, "m": 4}}"#, r#"{"n_m": {"n": 0}}"#, r#"{"block": {"rows": 1}}"#] {
+        for bad in [
+            r#"{"n_m": {"n": 4, "m": 4}}"#,
+            r#"{"n_m": {"n": 0}}"#,
+            r#"{"block": {"rows": 1}}"#,
+            r#"{"block": {"columns": 0}}"#,
+        ] {
             let config = parse(&format!(r#"{{"granularity": {bad}}}"#)).unwrap();
             assert_eq!(config.check().unwrap_err().key, "granularity", "{bad}");
         }

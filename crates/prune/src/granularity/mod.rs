@@ -1,6 +1,6 @@
 //! Granularity: which weights of a layer are kept or removed together.
 //!
-//! Single weights, blocks of neighbouring output channels ([`Grouping`]), or N of every M input channels ([`n_m`]). Every
+//! Single weights, blocks of neighbouring channels ([`Grouping`]), or N of every M input channels ([`n_m`]). Every
 //! score, distribution and schedule works on any of them: [`crate::score::Pruner`] turns scores of weights into scores
 //! of groups and masks of groups into masks of weights.
 
@@ -36,11 +36,14 @@ pub enum Granularity {
         #[serde(default = "m")]
         m: usize,
     },
-    /// Weights of neighbouring output channels at the same input channel and kernel position; see [`Grouping`].
+    /// Weights of neighbouring channels at the same kernel position; see [`Grouping`].
     Block {
-        /// Output channels of a block, at least 2; the last block of a layer has what is left.
+        /// Output channels of a block, at least 1; the last block of a layer has what is left.
         #[serde(default = "rows")]
         rows: usize,
+        /// Input channels of a block, likewise; a block has at least 2 weights.
+        #[serde(default = "columns")]
+        columns: usize,
     },
 }
 
@@ -52,6 +55,9 @@ fn m() -> usize {
 }
 fn rows() -> usize {
     4
+}
+fn columns() -> usize {
+    1
 }
 
 impl Granularity {
@@ -69,7 +75,7 @@ impl Granularity {
     /// What the distribution counts in `layer`: blocks, or single weights.
     pub fn groups(&self, layer: &Layer) -> Grouping {
         match *self {
-            Granularity::Block { rows } => Grouping::blocks(layer, rows),
+            Granularity::Block { rows, columns } => Grouping::blocks(layer, rows, columns),
             Granularity::Unstructured | Granularity::NM { .. } => Grouping::single(layer.len()),
         }
     }
@@ -95,8 +101,8 @@ impl Granularity {
             Granularity::NM { n, m } => require(0 < n && n < m, "granularity", || {
                 format!("n_m keeps n of every m weights: expected 1 <= n < m, found n = {n} and m = {m}")
             }),
-            Granularity::Block { rows } => require(rows >= 2, "granularity", || {
-                format!("block needs at least 2 rows, found {rows}; single weights are \"unstructured\"")
+            Granularity::Block { rows, columns } => require(rows.saturating_mul(columns) >= 2, "granularity", || {
+                format!("block needs at least 2 weights, found {rows} x {columns}; single weights are \"unstructured\"")
             }),
             Granularity::Unstructured => Ok(()),
         }
@@ -109,7 +115,8 @@ impl fmt::Display for Granularity {
         match self {
             Granularity::Unstructured => f.write_str("unstructured"),
             Granularity::NM { n, m } => write!(f, "{n}:{m}"),
-            Granularity::Block { rows } => write!(f, "blocks of {rows}"),
+            Granularity::Block { rows, columns: 1 } => write!(f, "blocks of {rows}"),
+            Granularity::Block { rows, columns } => write!(f, "blocks of {rows}x{columns}"),
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::testing::{self, Harness};
 use crate::train::TrainError;
 use crate::{Device, Net, prune_and_retrain, prune_only};
 
-const BLOCKS: Granularity = Granularity::Block { rows: 4 };
+const BLOCKS: Granularity = Granularity::Block { rows: 4, columns: 1 };
 
 fn layer(shape: &[usize]) -> Layer {
     Layer { name: "w".into(), shape: shape.to_vec(), kind: LayerKind::Conv, bias: None, node: "y".into() }
@@ -112,7 +112,7 @@ fn every_score_and_distribution_works_on_blocks_and_on_patterns() {
 fn the_mean_of_a_block_decides_and_ties_go_lowest_first() {
     // [out 5, in 3] in blocks of 2: rows 0-1, 2-3, and 4 alone.
     let layer = Layer { kind: LayerKind::Linear, ..layer(&[5, 3]) };
-    let grouping = Granularity::Block { rows: 2 }.groups(&layer);
+    let grouping = Granularity::Block { rows: 2, columns: 1 }.groups(&layer);
     assert_eq!(grouping.len(), 9);
     #[rustfmt::skip]
     let scores = [
@@ -182,9 +182,10 @@ fn steps_towards_a_pattern_go_through_denser_patterns() {
 fn a_pattern_holds_bit_for_bit_after_308_steps_of_retraining() {
     let optimizer = OptimizerConfig::AdamW { beta1: 0.9, beta2: 0.999, eps: 1e-8 };
     let train = TrainConfig { batch_size: 16, optimizer, weight_decay: 0.01, ..TrainConfig::default() };
-    for (granularity, sparsity, expected) in
-        [(Granularity::TWO_OF_FOUR, None, Pattern::NM { n: 2, m: 4 }), (BLOCKS, Some(0.5), Pattern::Blocks { rows: 4 })]
-    {
+    for (granularity, sparsity, expected) in [
+        (Granularity::TWO_OF_FOUR, None, Pattern::NM { n: 2, m: 4 }),
+        (BLOCKS, Some(0.5), Pattern::Blocks { rows: 4, columns: 1 }),
+    ] {
         let retrain = Retrain { epochs: 28, learning_rate_factor: 1.0, ..Retrain::default() };
         let config = PruneConfig { granularity, sparsity, retrain, ..PruneConfig::default() };
         let graph = testing::depthwise_net();
@@ -231,21 +232,24 @@ fn a_shuffle_keeps_every_pattern_and_every_count() {
 proptest! {
     #[test]
     fn groups_partition_a_layer_in_the_order_of_their_first_weights(
-        outputs in 1usize..9, inputs in 1usize..5, kernel in 1usize..4, rows in 2usize..6,
+        outputs in 1usize..9, inputs in 1usize..9, kernel in 1usize..4, rows in 1usize..6, columns in 1usize..6,
     ) {
         let layer = layer(&[outputs, inputs, kernel, 1]);
-        let grouping = Granularity::Block { rows }.groups(&layer);
+        let grouping = Granularity::Block { rows, columns }.groups(&layer);
         let mut seen = vec![false; layer.len()];
         let mut last = None;
         for group in 0..grouping.len() {
             let members: Vec<usize> = grouping.members(group).collect();
             prop_assert!(last < Some(members[0]));
             last = Some(members[0]);
-            for (row, index) in members.iter().enumerate() {
-                // Row-major: same input channel and kernel position, one output channel further.
-                let (output, rest) = (index / (inputs * kernel), index % (inputs * kernel));
-                prop_assert_eq!(output, members[0] / (inputs * kernel) + row);
-                prop_assert_eq!(rest, members[0] % (inputs * kernel));
+            prop_assert!(members.is_sorted() && members.len() <= rows * columns);
+            let at = |index: usize| (index / (inputs * kernel), index / kernel % inputs, index % kernel);
+            let first = at(members[0]);
+            prop_assert!(first.0 % rows == 0 && first.1 % columns == 0);
+            let wide = columns.min(inputs - first.1);
+            for (place, index) in members.iter().enumerate() {
+                // row-major: same kernel position, one input channel further, then one output channel
+                prop_assert_eq!(at(*index), (first.0 + place / wide, first.1 + place % wide, first.2));
                 prop_assert_eq!(grouping.of(*index), group);
                 prop_assert!(!std::mem::replace(&mut seen[*index], true));
             }

@@ -166,7 +166,7 @@ fn schedules_that_regrow_change_the_kept_set_and_keep_exact_counts() {
 #[test]
 fn groups_hold_at_every_one_of_300_steps_of_every_schedule() {
     const STEPS: u64 = 320;
-    let (blocks, pattern) = (Granularity::Block { rows: 2 }, Granularity::TWO_OF_FOUR);
+    let (blocks, pattern) = (Granularity::Block { rows: 2, columns: 1 }, Granularity::TWO_OF_FOUR);
     let all = [
         Schedule::OneShot,
         Schedule::Iterative { rounds: 2 },

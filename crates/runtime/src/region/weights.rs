@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(bytes, [127, -5, 127, 1]);
         assert!((scales[0] - 0.3).abs() < 1e-6 && (scales[1] - 0.7).abs() < 1e-6);
         for odd in [f32::NAN, f32::INFINITY, 1e-40] {
-            assert_eq!(rounded([1.0, 1.0, 0.0, odd]).is_some(), false, "{odd}");
+            assert!(rounded([1.0, 1.0, 0.0, odd]).is_none(), "{odd}");
         }
     }
 }
