@@ -144,7 +144,7 @@ mod tests {
     fn groups_run_along_the_input_channels_of_each_kernel_position() {
         // [out 1, in 4, 1, 3]: position p of channel c is index 3 c + p.
         assert_eq!(found(&[1, 4, 1, 3], |i| i / 3 < 2), "2:4");
-        assert_eq!(found(&[1, 4, 1, 3], |i| i % 3 == 0), "", "all four channels at one position");
+        assert_eq!(found(&[1, 4, 1, 3], |i| i % 3 == 0), "blocks of 1x4", "all four channels at one position");
     }
 
     #[test]

@@ -36,6 +36,7 @@ const FIXTURES: &[Fixture] = &[
     fixture!("residual", [2, 3, 11, 9], [2, 7]),
     fixture!("typed_f16", [1, 2, 7, 7], [1, 4]),
     fixture!("typed_i8", [1, 2, 7, 7], [1, 4]),
+    fixture!("bytes", [2, 8, 9, 7], [2, 5]),
 ];
 
 /// Sums of at most 225 products in another order, relative to the largest output.
@@ -94,13 +95,17 @@ fn tract_agrees_with_the_reference_however_the_weights_are_stored_and_run() {
 
 #[test]
 fn a_sample_gives_the_same_bits_in_any_batch() {
-    let (input, _) = FIXTURES[0].tensors();
-    for kernel_choice in [KernelChoice::AlwaysSparse, KernelChoice::Int8] {
+    for (fixture, kernel_choice) in [(&FIXTURES[0], KernelChoice::AlwaysSparse), (&FIXTURES[3], KernelChoice::Int8)] {
+        let (input, expected) = fixture.tensors();
         let options = |batch| LoadOptions { batch, kernel_choice, ..LoadOptions::default() };
-        let pair = load("tract", FIXTURES[0].packed, &options(2)).unwrap().run(std::slice::from_ref(&input)).unwrap();
-        let second = HostTensor::new(vec![1, 3, 11, 9], input.data[3 * 11 * 9..].to_vec()).unwrap();
-        let alone = load("tract", FIXTURES[0].packed, &options(1)).unwrap().run(&[second]).unwrap();
-        assert_eq!(alone[0].data, pair[0].data[7..], "{kernel_choice:?}");
+        let mut session = load("tract", fixture.packed, &options(2)).unwrap();
+        let pair = session.run(std::slice::from_ref(&input)).unwrap();
+        let [_, shape @ ..] = fixture.input else { panic!("a batch") };
+        let second = HostTensor::new([&[1], shape].concat(), input.data[input.data.len() / 2..].to_vec()).unwrap();
+        let alone = load("tract", fixture.packed, &options(1)).unwrap().run(&[second]).unwrap();
+        assert_eq!(alone[0].data, pair[0].data[expected.data.len() / 2..], "{kernel_choice:?}");
+        let in_bytes = session.facts().kernels.iter().filter(|layer| layer.kernel.starts_with("i8_dot")).count();
+        assert_eq!(in_bytes, if kernel_choice == KernelChoice::Int8 { 2 } else { 0 });
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::Kernels;
 use super::quantise::{Bounds, Rounding};
 use super::tiles::Pass;
-use super::words::{Form, Words};
+use super::words::{self, Form, Words};
 use crate::conv::ConvGeometry;
 use crate::dense::places::Places;
 use crate::planes::fill::RowCopies;
@@ -131,6 +131,14 @@ impl Int8Conv {
             piece_rows,
             places,
         })
+    }
+
+    /// Whether a layer with these weights should run in bytes at all: one whose inputs few weights use takes longer to round them than it
+    /// saves. It depends on sizes and zeros alone, so that every machine decides alike.
+    ///
+    /// * `weights`: as [`Int8Conv::prepare`] takes them.
+    pub fn pays(geometry: &ConvGeometry, weights: &[i8]) -> bool {
+        geometry.validate().is_ok() && geometry.weights() == Some(weights.len()) && words::pays(geometry, weights)
     }
 
     fn pieces(&self) -> usize {

@@ -183,6 +183,24 @@ fn an_input_that_is_not_finite_is_not_hidden() {
 }
 
 #[test]
+fn bytes_pay_where_enough_weights_use_an_input() {
+    let geometry = |inputs: usize, outputs: usize, kernel: usize| ConvGeometry {
+        pads: [kernel / 2; 4],
+        ..ConvGeometry::new(inputs, [14, 14], outputs, [kernel; 2])
+    };
+    let (wide, narrow, square) = (geometry(256, 64, 1), geometry(256, 4, 1), geometry(64, 64, 3));
+    let kept = |g: &ConvGeometry, every: usize| -> Vec<i8> {
+        let (inputs, taps) = (g.in_channels, g.kernel[0] * g.kernel[1]);
+        let word = |at: usize| (at / (inputs * taps) * 7 + at / taps % inputs / 4 * 5 + at % taps * 3) % every == 0;
+        (0..g.weights().unwrap()).map(|at| i8::from(word(at))).collect()
+    };
+    assert!(Int8Conv::pays(&wide, &kept(&wide, 1)) && Int8Conv::pays(&square, &kept(&square, 1)));
+    assert!(Int8Conv::pays(&wide, &kept(&wide, 5)) && Int8Conv::pays(&square, &kept(&square, 20)));
+    assert!(!Int8Conv::pays(&wide, &kept(&wide, 16)) && !Int8Conv::pays(&narrow, &kept(&narrow, 1)));
+    assert!(!Int8Conv::pays(&square, &[]) && !Int8Conv::pays(&square, &vec![0; square.weights().unwrap()]));
+}
+
+#[test]
 fn what_no_kernel_takes_is_refused() {
     let g = ConvGeometry { groups: 2, ..ConvGeometry::new(6, [4, 4], 2, [1, 1]) };
     let prepare = |g: &ConvGeometry, weights: usize, scales: usize| {

@@ -49,7 +49,7 @@ impl Words {
     /// * `offsets`: where the words of the input lie, by four channels and tap.
     pub fn new(kernels: &Kernels, geometry: &ConvGeometry, weights: &[i8], offsets: &[u32]) -> Self {
         let matrix = Matrix::new(geometry, weights);
-        let form = matrix.cheapest(geometry.out_channels / geometry.groups);
+        let (_, form) = matrix.cheapest(geometry.out_channels / geometry.groups);
         let sizes: Vec<usize> = kernels.shapes.iter().map(|(size, _)| *size).collect();
         let most = match form {
             Form::Dense => sizes[0],
@@ -112,6 +112,25 @@ impl Words {
     }
 }
 
+/// Whether a layer is expected to take fewer instructions in bytes than in numbers, on a processor with dot products of bytes: inputs that few
+/// outputs use do not pay for being rounded. Like the form, it depends on the weights alone, so that every machine decides alike.
+///
+/// * `weights`: as the geometry says, as many as it says.
+pub(super) fn pays(geometry: &ConvGeometry, weights: &[i8]) -> bool {
+    // quarters of an instruction per vector of pixels, as `tools/neon-cost` counts them for aarch64: per word of the input that is rounded, per
+    // non-zero of a sparse layer in numbers, per weight of a dense one
+    const ROUNDING: usize = 180;
+    const NONZERO: usize = 9;
+    const WEIGHT: usize = 5;
+    // a stride may leave rows out
+    let rows = geometry.in_height * geometry.kernel[0].min(geometry.stride[0]) / geometry.stride[0];
+    let [inside, outside] = [rows * geometry.in_width, geometry.out_height() * geometry.out_width()];
+    let (products, _) = Matrix::new(geometry, weights).cheapest(geometry.out_channels / geometry.groups);
+    let rounding = ROUNDING * geometry.in_channels.div_ceil(4) * inside / outside.max(1);
+    let nonzeros = weights.iter().filter(|weight| **weight != 0).count();
+    products + rounding < (NONZERO * nonzeros).min(WEIGHT * weights.len())
+}
+
 /// Weights that are looked at word by word.
 struct Matrix<'a> {
     weights: &'a [i8],
@@ -140,8 +159,9 @@ impl<'a> Matrix<'a> {
         self.word(output, entry) != [0; 4]
     }
 
-    /// The form with the fewest instructions per pixel: a product each, and what the others are shared among.
-    fn cheapest(&self, of_channels: usize) -> Form {
+    /// The form with the fewest instructions per vector of pixels, and quarters of those: a product each, and what the others are shared
+    /// among.
+    fn cheapest(&self, of_channels: usize) -> (usize, Form) {
         let outputs = self.weights.len() / (self.inputs * self.taps).max(1);
         let (mut ones, mut fours) = (0, 0);
         for start in (0..outputs).step_by(of_channels) {
@@ -154,8 +174,8 @@ impl<'a> Matrix<'a> {
                 }
             }
         }
-        // quarters of an instruction: product and load, and a weight for several vectors; four products and a load; a load for eight
+        // a load for eight products; four products and a load; product and load, and a weight for several vectors
         let costs = [(5 * outputs * self.entries, Form::Dense), (22 * fours, Form::Fours), (9 * ones, Form::Ones)];
-        costs.into_iter().min_by_key(|(cost, _)| *cost).expect("there are three").1
+        costs.into_iter().min_by_key(|(cost, _)| *cost).expect("there are three")
     }
 }

@@ -185,7 +185,8 @@ pub(crate) fn prepare(
             Arc::new(DepthwiseConv::prepare(isa, geometry, input, output, &weights.full(), bias, activation)?)
         }
         (Kind::Conv { geometry, weights }, Choice::Int8) if !is_depthwise(geometry) => {
-            let (bytes, scales) = weights.rounded_bytes().ok_or(Unfit::Kind(choice))?;
+            let bytes = weights.rounded_bytes().filter(|(bytes, _)| Int8Conv::pays(geometry, bytes));
+            let (bytes, scales) = bytes.ok_or(Unfit::Kind(choice))?;
             let bias = weights.bias.as_deref();
             Arc::new(Int8Conv::prepare(isa, geometry, input, output, &bytes, &scales, bias, activation)?)
         }
