@@ -1,9 +1,10 @@
 //! Convolutions in bytes: weights are bytes with a scale per output, activations are rounded to bytes while they are copied, and sums are
 //! exact integers, which processors with a dot product of bytes add sixteen products at a time.
 //!
-//! **Rounding.** A piece (some rows of the output) rounds all that it reads by one scale and one zero point, found in the numbers
-//! themselves: nothing has to be calibrated, and nothing in the file says so. This is dynamic quantisation of activations as in Dettmers et
-//! al., "LLM.int8()" (2022), section 2, by strips of a map instead of rows of a matrix.
+//! **Rounding.** A number is a scale times a byte less a zero point, as in Jacob et al. 2018, "Quantization and Training of Neural Networks
+//! for Efficient Integer-Arithmetic-Only Inference" (arXiv:1712.05877), section 2.1. A piece (some rows of the output) finds both in the
+//! numbers that it reads, as ONNX's DynamicQuantizeLinear does for a whole tensor: nothing has to be calibrated, and nothing in the file
+//! says so.
 //!
 //! **Layout.** Four input channels of a pixel lie side by side as one word. A word is to this room what a number is to [`crate::dense`]:
 //! copies, offsets and places are those, a quarter as many, and one product of a tile is a dot product of four.
