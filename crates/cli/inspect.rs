@@ -56,7 +56,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let named: Vec<String> = patterned.map(|l| format!("{} {}", l.name, patterns(l).join(" in "))).collect();
     if !named.is_empty() {
         out.say(format!(
-            "regular zeros (N:4 along the input channels, blocks of output channels): {}",
+            "regular zeros (N:4 along the input channels, blocks of channels): {}",
             named.join(", ")
         ));
     }
