@@ -55,10 +55,7 @@ pub fn run(args: Args, out: Output) -> Result<()> {
     let patterned = found.layers.iter().filter(|l| !l.patterns.is_empty());
     let named: Vec<String> = patterned.map(|l| format!("{} {}", l.name, patterns(l).join(" in "))).collect();
     if !named.is_empty() {
-        out.say(format!(
-            "regular zeros (N:4 along the input channels, blocks of channels): {}",
-            named.join(", ")
-        ));
+        out.say(format!("regular zeros (N:4 along the input channels, blocks of channels): {}", named.join(", ")));
     }
     let tensor_cores: Vec<LayerPattern> = found.layers.iter().map(pattern).collect();
     if tensor_cores.iter().any(|l| l.pattern.holds()) {
