@@ -50,6 +50,7 @@ pub struct Args {
     /// convolutions in bytes (inputs rounded as they are read, so results are close, not the same; it pays where the processor has dot
     /// products of bytes). Several with commas between: every model is measured with each
     #[arg(long, value_name = "CHOICES", default_value = "measure", value_parser = measure::kernel_choices)]
+    // written in full, as clap would otherwise take the flag several times and parse one choice each time
     kernels: std::vec::Vec<KernelChoice>,
     /// Time kernels thoroughly and keep the choice beside each model (MODEL.plan.json), where later loads find it
     #[arg(long, conflicts_with = "board")]

@@ -75,10 +75,12 @@ fn elapsed(before: u64, after: u64, wraps: u64) -> u64 {
 /// Sums up `microwatts` over the time that `work` takes.
 fn sampled<T>(microwatts: impl Fn() -> Option<f64> + Sync, work: impl FnOnce() -> T) -> (T, Option<f64>) {
     let done = AtomicBool::new(false);
+    // here and not in the thread, which may begin later than the work does
+    let started = Instant::now();
     thread::scope(|scope| {
         let sampler = scope.spawn(|| {
             let mut energy = 0.0;
-            let mut last = Instant::now();
+            let mut last = started;
             loop {
                 let ends = done.load(Ordering::Acquire);
                 let now = Instant::now();
