@@ -58,7 +58,7 @@ pub(crate) fn check(layer: &dyn Layer, g: &ConvGeometry, w: &[f32], bias: &[f32]
 
 pub(crate) const ACTIVATION: Activation = Activation::Clip { min: -0.5, max: 2.0 };
 
-fn geometries() -> Vec<ConvGeometry> {
+pub(crate) fn geometries() -> Vec<ConvGeometry> {
     let base = |i: usize, size: [usize; 2], o: usize, k: [usize; 2]| ConvGeometry::new(i, size, o, k);
     vec![
         base(5, [4, 4], 6, [1, 1]),
